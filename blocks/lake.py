@@ -1,0 +1,100 @@
+"""The lake: where parquet files and their manifests lie between the steps of ETL."""
+
+import os
+import shutil
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+from pydantic import Field
+
+from blocks.role import Role, local_path
+
+
+class LakeError(RuntimeError):
+    """Raised when the lake cannot be read or written; says where and what to do."""
+
+
+class Lake(Role):
+    """Files under keys such as `raw/sample/3f2a/part-00000.parquet`, each written whole or not at all."""
+
+    slot: ClassVar[str] = "sentiment-lake"
+
+    @abstractmethod
+    def uri(self, key: str) -> str:
+        """Return the full address of `key`, fit for a person and for polars."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Tell whether a file lies under `key`."""
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """Return the bytes under `key`."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Put `data` under `key`; a reader sees all of it or none."""
+
+    @abstractmethod
+    def write_frame(self, key: str, frame: pl.DataFrame) -> None:
+        """Put `frame` under `key` as parquet; a reader sees all of it or none."""
+
+    @abstractmethod
+    def scan(self, keys: list[str]) -> pl.LazyFrame:
+        """Return the rows of the parquet files under `keys`, in that order, lazily."""
+
+
+class LocalLake(Lake):
+    """A lake in a folder of this machine."""
+
+    _block_type_name = "Local Lake"
+    _block_type_slug = "local-lake"
+
+    folder: str = Field(default=".local/lake", description="Folder; a relative one starts at the checkout.")
+
+    def _path(self, key: str) -> Path:
+        return local_path(self.folder) / key
+
+    def uri(self, key: str) -> str:  # noqa: D102
+        return str(self._path(key))
+
+    def exists(self, key: str) -> bool:  # noqa: D102
+        return self._path(key).is_file()
+
+    def read(self, key: str) -> bytes:  # noqa: D102
+        return self._path(key).read_bytes()
+
+    def write(self, key: str, data: bytes) -> None:  # noqa: D102
+        path = self._path(key)
+        part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError as error:
+            raise self._unwritable(path, error) from error
+        finally:
+            if part.exists():
+                part.unlink()
+
+    def write_frame(self, key: str, frame: pl.DataFrame) -> None:  # noqa: D102
+        from io import BytesIO
+
+        buffer = BytesIO()
+        frame.write_parquet(buffer)
+        self.write(key, buffer.getvalue())
+
+    def scan(self, keys: list[str]) -> pl.LazyFrame:  # noqa: D102
+        return pl.scan_parquet([self._path(key) for key in keys])
+
+    def _unwritable(self, path: Path, error: OSError) -> LakeError:
+        folder = local_path(self.folder)
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(there).free / 2**20
+        return LakeError(
+            f"Cannot write {path}: {error.strerror} ({free:,.0f} MiB free). Free some space or make the "
+            f"folder writable, or save another `{self._block_type_slug}` block as {self.slot!r}, then run "
+            "again: finished steps are not repeated."
+        )

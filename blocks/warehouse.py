@@ -1,0 +1,186 @@
+"""The warehouse: the table of processed tweets that training and benchmarks read."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, ClassVar
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks.role import Role, local_path
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+class WarehouseError(RuntimeError):
+    """Raised when the warehouse cannot do what is asked; says why and what to do."""
+
+
+class Merged(BaseModel):
+    """What a merge did to the table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inserted: int = Field(description="Rows whose id was new.")
+    updated: int = Field(description="Rows whose id was there with other derived columns.")
+    unchanged: int = Field(description="Rows that were there already.")
+    conflicting: int = Field(description="Rows left out: their id is there with another text.")
+
+
+class Warehouse(Role):
+    """SQL over one table of tweets, merged by id."""
+
+    slot: ClassVar[str] = "sentiment-warehouse"
+
+    table: str = Field(default="PROCESSED_TWEETS", description="Table of processed tweets.")
+
+    @abstractmethod
+    def merge(self, frames: Iterable[pl.DataFrame]) -> tuple[Merged, pl.DataFrame]:
+        """Load rows in one transaction: new ids are inserted, known ones updated, nothing is doubled.
+
+        A row whose id is in the table with another `text` is left out and handed back.
+
+        Args:
+            frames: Rows as in `COLUMNS`; ids are unique over all frames.
+
+        Returns:
+            What was done, and the rows left out.
+        """
+
+    @abstractmethod
+    def query(self, sql: str) -> Iterator[pl.DataFrame]:
+        """Return the rows of a SELECT in batches; `{table}` in it stands for the table's name.
+
+        Raises:
+            WarehouseError: The table does not exist yet.
+        """
+
+
+COLUMNS: dict[str, str] = {
+    "id": "VARCHAR PRIMARY KEY",
+    "created_at": "TIMESTAMPTZ",
+    "lang": "VARCHAR",
+    "username": "VARCHAR",
+    "source": "VARCHAR NOT NULL",
+    "text": "VARCHAR NOT NULL",
+    "cleaned_text": "VARCHAR NOT NULL",
+    "tokens": "VARCHAR NOT NULL",
+    "polarity": "DOUBLE NOT NULL",
+    "label": "TINYINT NOT NULL",
+    "human_label": "TINYINT",
+    "split": "VARCHAR NOT NULL",
+}
+"""Columns of the table and their SQL types."""
+
+
+class DuckDBWarehouse(Warehouse):
+    """A warehouse in one DuckDB file of this machine."""
+
+    _block_type_name = "DuckDB Warehouse"
+    _block_type_slug = "duckdb-warehouse"
+
+    path: str = Field(
+        default=".local/warehouse.duckdb", description="File; a relative one starts at the checkout."
+    )
+
+    @contextmanager
+    def _connected(self, read_only: bool) -> Iterator["DuckDBPyConnection"]:
+        import duckdb
+
+        path = local_path(self.path)
+        if read_only and not path.exists():
+            raise self._missing()
+        try:
+            if not path.exists():
+                _create(path)
+            connection = duckdb.connect(str(path), read_only=read_only)
+        except (duckdb.Error, OSError) as error:
+            raise WarehouseError(
+                f"Cannot open the DuckDB file {path}: {error}. Close what else has it open, make room, make "
+                "the folder writable or move a damaged file away, then run again."
+            ) from error
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+        except duckdb.OperationalError as error:
+            raise WarehouseError(
+                f"Cannot read or write the DuckDB file {path}: {error}. The table is as it was: make room, "
+                "then run again."
+            ) from error
+        finally:
+            connection.close()
+
+    def merge(self, frames: Iterable[pl.DataFrame]) -> tuple[Merged, pl.DataFrame]:  # noqa: D102
+        names = list(COLUMNS)
+        derived = [name for name in names if name not in ("id", "text")]
+        with self._connected(read_only=False) as connection:
+            definition = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+            connection.execute("BEGIN")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {self.table} ({definition})")
+            connection.execute(f"CREATE TEMP TABLE staging ({definition})")
+            for frame in frames:
+                connection.register("batch", frame.select(names).to_arrow())
+                connection.execute("INSERT INTO staging SELECT * FROM batch")
+                connection.unregister("batch")
+            known = f"staging s LEFT JOIN {self.table} t USING (id)"
+            same = " AND ".join(f"t.{name} IS NOT DISTINCT FROM s.{name}" for name in derived)
+            counts = connection.execute(
+                "SELECT count(*) FILTER (t.text IS NULL), "
+                f"count(*) FILTER (t.text = s.text AND NOT ({same})), "
+                f"count(*) FILTER (t.text = s.text AND {same}), "
+                f"count(*) FILTER (t.text <> s.text) FROM {known}"
+            ).fetchall()[0]
+            left_out = pl.DataFrame(
+                connection.sql(f"SELECT s.* FROM {known} WHERE t.text <> s.text ORDER BY id").to_arrow_table()
+            )
+            connection.execute(
+                f"MERGE INTO {self.table} t USING staging s ON t.id = s.id "
+                f"WHEN MATCHED AND t.text = s.text AND NOT ({same}) THEN UPDATE SET "
+                + ", ".join(f"{name} = s.{name}" for name in derived)
+                + f" WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ("
+                + ", ".join(f"s.{name}" for name in names)
+                + ")"
+            )
+            connection.execute("DROP TABLE staging")
+            connection.execute("COMMIT")
+        fields = ("inserted", "updated", "unchanged", "conflicting")
+        return Merged(**dict(zip(fields, counts, strict=True))), left_out
+
+    def query(self, sql: str) -> Iterator[pl.DataFrame]:  # noqa: D102
+        import duckdb
+
+        with self._connected(read_only=True) as connection:
+            try:
+                reader = connection.sql(sql.format(table=self.table)).to_arrow_reader(50_000)
+            except duckdb.CatalogException as error:
+                raise self._missing() from error
+            for batch in reader:
+                yield pl.DataFrame(batch)
+
+    def _missing(self) -> WarehouseError:
+        return WarehouseError(
+            f"There is no table {self.table} in {local_path(self.path)}: load it first with "
+            "`python -m flows.etl`."
+        )
+
+
+def _create(path: Path) -> None:
+    """Put an empty DuckDB file at `path` in one step, unless one is there.
+
+    DuckDB itself, killed while it makes a file, leaves one that it cannot open again.
+    """
+    import duckdb
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        fresh = Path(folder) / "fresh.duckdb"
+        duckdb.connect(str(fresh)).close()
+        # A link, not a move: it does not replace a file that another run has made meanwhile. Where the file
+        # system has no links, DuckDB makes the file itself.
+        with suppress(OSError):
+            os.link(fresh, path)

@@ -1,0 +1,1 @@
+"""The flows: parameters in, tasks in order, results and artifacts out."""

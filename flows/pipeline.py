@@ -1,0 +1,82 @@
+"""The main job: ETL, training, benchmark and deployment in a row."""
+
+import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BaseModel
+
+from blocks.tracking import Tracking
+from flows import cli
+from flows.benchmark import benchmark
+from flows.deploy import DeployParameters, deploy
+from flows.etl import etl
+from flows.summary import Stage, Summary
+from flows.train import train
+from tasks.benchmark import BenchmarkParameters
+from tasks.etl import EtlParameters
+from tasks.parameters import narrow
+from tasks.training import TrainParameters
+
+STAGES: tuple[tuple[Stage, Callable[[Any], BaseModel], type[BaseModel]], ...] = (
+    ("etl", etl, EtlParameters),
+    ("train", train, TrainParameters),
+    ("benchmark", benchmark, BenchmarkParameters),
+    ("deploy", deploy, DeployParameters),
+)
+
+
+class PipelineParameters(EtlParameters, TrainParameters, BenchmarkParameters):
+    """Run the whole job: tweets, model, verdict, endpoint."""
+
+
+class PipelineError(RuntimeError):
+    """Raised when a stage fails; carries the summary of what was done until then."""
+
+    def __init__(self, summary: Summary) -> None:
+        super().__init__(f"The stage {summary.failed_stage} failed. {summary.error}")
+        self.summary = summary
+
+
+@flow(name="pipeline")
+def pipeline(parameters: PipelineParameters = PipelineParameters()) -> Summary:
+    """Run the four flows; the first that fails ends the job and leaves in place what was there.
+
+    Raises:
+        PipelineError: A stage failed.
+    """
+    summary = Summary(mlflow_ui=Tracking.current().where())
+    for stage, run, kind in STAGES:
+        began = monotonic()
+        try:
+            result = run(narrow(kind, parameters))
+        except Exception as error:
+            raise PipelineError(summary.failed(stage, monotonic() - began, error)) from error
+        summary = summary.passed(stage, monotonic() - began, result)
+    summary = summary.model_copy(update={"status": "completed"})
+    create_markdown_artifact(summary.markdown(), key="pipeline", description="The main job, stage by stage")
+    return summary
+
+
+def main() -> None:
+    """Run the job from the command line, show its summary and leave it in the run file."""
+    from rich.console import Console
+
+    parameters = cli.parse(PipelineParameters, "python -m flows.pipeline")
+    cli.prepare()
+    try:
+        summary = pipeline(parameters)
+    except PipelineError as error:
+        summary = error.summary
+    path = summary.write()
+    console = Console()
+    console.print(summary.rich())
+    console.print(f"The same facts: {path}", soft_wrap=True)
+    sys.exit(0 if summary.status == "completed" else 1)
+
+
+if __name__ == "__main__":
+    main()

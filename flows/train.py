@@ -1,0 +1,30 @@
+"""Train a network on the warehouse's rows and register it as challenger."""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from blocks.tracking import Tracking
+from blocks.warehouse import Warehouse
+from flows import cli
+from tasks import registry, report
+from tasks import train as steps
+from tasks.train import TrainResult
+from tasks.training import TrainParameters
+
+
+@flow(name="train")
+def train(parameters: TrainParameters = TrainParameters()) -> TrainResult:
+    """Make a model version; the same rows, recipe and code make no second one."""
+    warehouse, tracking = Warehouse.current(), Tracking.current()
+    identity = steps.identify(parameters, warehouse)
+    result = steps.find(identity, tracking) or steps.train_version(
+        identity, parameters, warehouse, tracking, str(flow_run.get_id())
+    )
+    registry.name_challenger(tracking, result.version)
+    create_markdown_artifact(report.training(result), key="training", description=f"Version {result.version}")
+    return result
+
+
+if __name__ == "__main__":
+    cli.run(train, TrainParameters, "flows.train")

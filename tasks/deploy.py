@@ -1,0 +1,68 @@
+"""The steps of the flow `deploy`: the production version, its endpoint, and a look at it."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks.endpoint import Deployment, Endpoint
+from blocks.tracking import Tracking
+from tasks import registry
+from tasks.endpoint import smoke_test
+from tasks.progress import logger
+
+SHOWN = (
+    "What a wonderful morning, thank you all!",
+    "My flight is delayed again and nobody tells us why.",
+    "The meeting is on Tuesday at noon.",
+)
+"""Sentences whose live predictions a person gets to see."""
+
+
+class Prediction(BaseModel):
+    """What the endpoint says of a text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    label: str
+    p_negative: float
+    p_neutral: float
+    p_positive: float
+
+
+class DeployResult(BaseModel):
+    """What answers now, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    deployment: Deployment | None = Field(description="What answers; None when the endpoint was stopped.")
+    predictions: tuple[Prediction, ...] = Field(description="Live answers to a few sentences.")
+
+
+@task(cache_policy=NO_CACHE)
+def deploy_production(tracking: Tracking, endpoint: Endpoint) -> Deployment:
+    """Make the production version answer at the endpoint; the former one stays if it will not do.
+
+    Raises:
+        RegistryError: There is no version in production.
+        EndpointError: The endpoint could not be started.
+        SmokeTestError: It answers wrongly.
+    """
+    version = registry.production(tracking)
+    bundle = registry.bundle_folder(tracking, version)
+    deployment = endpoint.deploy(bundle, version.number, version.tags["digest"], smoke_test)
+    logger().info("Version %s answers at %s (%s)", deployment.version, deployment.url, deployment.detail)
+    return deployment
+
+
+@task(cache_policy=NO_CACHE)
+def ask(endpoint: Endpoint) -> tuple[Prediction, ...]:
+    """Return the endpoint's answers to a few sentences."""
+    answers = endpoint.predict(SHOWN)
+    return tuple(Prediction(text=text, **answer) for text, answer in zip(SHOWN, answers, strict=True))
+
+
+@task(cache_policy=NO_CACHE)
+def stop(endpoint: Endpoint) -> None:
+    """Stop the endpoint."""
+    logger().info("The endpoint was stopped." if endpoint.stop() else "No endpoint was running.")

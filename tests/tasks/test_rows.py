@@ -1,0 +1,114 @@
+"""Rows: what is read from the warehouse, and what training refuses."""
+
+import polars as pl
+import pytest
+
+from blocks.warehouse import DuckDBWarehouse, WarehouseError
+from tasks.rows import LabelKind, RowsError, digest, labelled_rows, read_rows, texts_and_targets
+from tests.tweets import tweets
+
+
+def test_rows_come_ordered_by_id_whatever_order_they_were_loaded_in(warehouse: DuckDBWarehouse) -> None:
+    made = tweets(train=20, validation=6, test=6)
+    warehouse.merge([made.sample(fraction=1, shuffle=True, seed=seed) for seed in (1,)])
+    read = read_rows(warehouse, "train", "validation", "test")
+    assert read["id"].to_list() == sorted(made["id"])
+    assert read.equals(made.select(read.columns))
+
+
+def test_only_the_splits_asked_for_are_read(warehouse: DuckDBWarehouse) -> None:
+    warehouse.merge([tweets(train=20, validation=6, test=7)])
+    assert set(read_rows(warehouse, "train", "validation")["split"]) == {"train", "validation"}
+    assert len(read_rows(warehouse, "test")) == 7
+
+
+def test_a_split_without_rows_still_has_the_columns(warehouse: DuckDBWarehouse) -> None:
+    warehouse.merge([tweets(train=3, validation=0, test=0)])
+    read = read_rows(warehouse, "test")
+    assert read.shape == (0, 5)
+    assert read.schema == read_rows(warehouse, "train").schema
+
+
+def test_a_missing_table_names_the_remedy(warehouse: DuckDBWarehouse) -> None:
+    with pytest.raises(WarehouseError, match=r"PROCESSED_TWEETS.*python -m flows\.etl"):
+        read_rows(warehouse, "train")
+
+
+def test_an_empty_table_cannot_be_trained_on(warehouse: DuckDBWarehouse) -> None:
+    warehouse.merge([tweets(train=0, validation=0, test=0)])
+    kinds: tuple[LabelKind, ...] = ("textblob", "human")
+    for kind in kinds:
+        with pytest.raises(RowsError, match=r"all missing.*python -m flows\.etl"):
+            labelled_rows(read_rows(warehouse, "train", "validation"), kind)
+
+
+def test_no_human_labels() -> None:
+    rows = tweets(train=30, validation=6).with_columns(human_label=pl.lit(None, pl.Int8))
+    with pytest.raises(RowsError, match=r"human label.*--source file --path F.*--labels textblob"):
+        labelled_rows(rows, "human")
+    assert len(labelled_rows(rows, "textblob")) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "name"), [("textblob", "label", "negative"), ("human", "human_label", "positive")]
+)
+def test_one_class_only(kind: LabelKind, column: str, name: str) -> None:
+    label = {"negative": 1, "positive": 2}[name]
+    rows = tweets(train=30, validation=6).with_columns(pl.lit(label, pl.Int8).alias(column))
+    with pytest.raises(RowsError, match=rf"the {kind} labels .* all {name}: .*python -m flows\.etl"):
+        labelled_rows(rows, kind)
+
+
+def test_a_second_class_in_the_validation_split_does_not_help() -> None:
+    rows = tweets(train=30, validation=6, test=0).with_columns(
+        label=pl.when(pl.col("split") == "train").then(0).otherwise(pl.col("label")).cast(pl.Int8)
+    )
+    with pytest.raises(RowsError, match="all neutral"):
+        labelled_rows(rows, "textblob")
+
+
+def test_labels_outside_the_rows_to_train_on_count_as_missing() -> None:
+    rows = tweets(train=30, validation=6, test=0).with_columns(
+        human_label=pl.when(pl.col("split") == "validation").then(pl.col("label")).cast(pl.Int8)
+    )
+    with pytest.raises(RowsError, match="all missing"):
+        labelled_rows(rows, "human")
+
+
+def test_no_validation_rows() -> None:
+    rows = tweets(train=1200, validation=0, test=0)
+    with pytest.raises(RowsError, match=r"None of the 1,200 .*validation.*python -m flows\.etl"):
+        labelled_rows(rows, "textblob")
+
+
+def test_no_validation_rows_with_a_label_of_the_kind() -> None:
+    rows = tweets(train=30, validation=6, test=0).with_columns(
+        human_label=pl.when(pl.col("split") == "train").then(pl.col("label")).cast(pl.Int8)
+    )
+    with pytest.raises(RowsError, match="None of the 30 labelled rows"):
+        labelled_rows(rows, "human")
+
+
+def test_targets_are_the_labels_of_the_kind_asked_for() -> None:
+    rows = tweets(train=30, validation=6, test=0).with_columns(
+        human_label=pl.when(pl.col("human_label").is_not_null()).then(2 - pl.col("label")).cast(pl.Int8)
+    )
+    weak, human = labelled_rows(rows, "textblob"), labelled_rows(rows, "human")
+    assert weak["target"].equals(rows["label"].alias("target"))
+    assert len(human) == len(rows) // 2 and human["target"].null_count() == 0
+    texts, targets = texts_and_targets(human, "validation")
+    expected = rows.filter(pl.col("split") == "validation").drop_nulls("human_label")
+    assert texts == expected["text"].to_list()
+    assert targets.tolist() == expected["human_label"].to_list() and targets.dtype == "int8"
+
+
+def test_the_digest_tells_rows_apart() -> None:
+    rows = tweets(train=10, validation=2, test=2)
+    assert digest(rows) == digest(rows.clone())
+    changed = rows.with_columns(
+        label=pl.when(pl.col("id") == rows["id"][3]).then(0).otherwise(pl.col("label"))
+    )
+    changed = changed.with_columns(label=pl.col("label").cast(pl.Int8))
+    assert len({digest(rows), digest(changed), digest(rows[:-1]), digest(rows[::-1])}) == (
+        4 if not changed.equals(rows) else 3
+    )

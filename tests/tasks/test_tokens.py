@@ -1,0 +1,167 @@
+"""Texts become unpadded wordpieces, and a tokenizer that will not do is refused by name, with a remedy."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
+from tasks.cleaning import clean
+from tasks.tokens import (
+    MAX_TOKENS,
+    OFFLINE,
+    TokenizerError,
+    build_tokenizer,
+    encode,
+    tokenizer_folder,
+    word_embeddings,
+)
+
+CLS, SEP = 101, 102
+FOLDER = tokenizer_folder(OFFLINE)
+TOKENIZER = build_tokenizer(FOLDER)
+UNTOUCHED = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+UNTOUCHED.no_padding()
+UNTOUCHED.no_truncation()
+UNLIKE = "²³¹¼½¾\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+"""What the two engines do not agree on, see `tasks.cleaning.RULES`."""
+
+
+def rows(texts: list[str], tokenizer: Tokenizer = TOKENIZER) -> list[list[int]]:
+    tokens = encode(tokenizer, texts)
+    assert (tokens.values.dtype, tokens.lengths.dtype) == (np.int32, np.int32)
+    assert tokens.lengths.sum() == len(tokens.values)
+    return [part.tolist() for part in np.split(tokens.values, np.cumsum(tokens.lengths))[:-1]]
+
+
+def test_texts_keep_their_own_length_and_their_order() -> None:
+    texts = ["Good morning to all of you out there!", "", "no", "Good morning to all of you out there!"]
+    first, empty, short, again = rows(texts)
+    assert first == again
+    assert empty == [CLS, SEP]
+    assert len(short) == 3
+    for ids in (first, short):
+        assert (ids[0], ids[-1]) == (CLS, SEP)
+        assert not {0, CLS, SEP} & set(ids[1:-1])
+
+
+def test_no_texts_make_no_tokens() -> None:
+    assert rows([]) == []
+
+
+@pytest.mark.parametrize("limit", [8, 16, MAX_TOKENS])
+def test_long_texts_are_cut_between_the_special_tokens(limit: int) -> None:
+    [ids] = rows(["word " * 500], build_tokenizer(FOLDER, limit))
+    assert len(ids) == limit
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+    [exact] = rows(["word " * (limit - 2)], build_tokenizer(FOLDER, limit))
+    assert exact == ids
+
+
+def test_cleaning_is_part_of_the_tokenizer() -> None:
+    given, plain = rows(["RT @you: so #happy &amp; glad https://t.co/x\n", "rt : SO happy & glad"])
+    assert given == plain
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters=UNLIKE), max_size=40))
+def test_tokens_are_those_of_the_text_as_the_lake_cleans_it(text: str) -> None:
+    [ids] = rows([text])
+    assert ids == UNTOUCHED.encode(*clean([text])).ids
+
+
+def test_the_offline_package_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    assert (tokenizer_folder(OFFLINE) / "model.safetensors").is_file()
+
+
+def test_a_folder_of_ones_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(FOLDER / "tokenizer.json", tmp_path)
+    assert tokenizer_folder(str(tmp_path)) == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert tokenizer_folder(f"~/{tmp_path.name}") == tmp_path
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "someone/something", "no such folder/at all/here"])
+def test_without_network_a_hub_id_names_what_needs_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(TokenizerError, match=f"--tokenizer {OFFLINE}, which needs no network") as caught:
+        tokenizer_folder(name)
+    assert repr(name) in str(caught.value)
+    assert time.monotonic() - began < 5
+
+
+def test_a_folder_without_tokenizer_says_what_to_put_there(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"has no tokenizer\.json.*save_pretrained") as caught:
+        tokenizer_folder(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": {"type": "None such"}}'])
+def test_a_broken_tokenizer_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(TokenizerError, match="is not a tokenizer file") as caught:
+        build_tokenizer(tmp_path)
+    assert str(tmp_path / "tokenizer.json") in str(caught.value)
+
+
+def test_padding_must_be_token_0(tmp_path: Path) -> None:
+    content = json.loads((FOLDER / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["[PAD]"], vocabulary["[unused0]"] = vocabulary["[unused0]"], vocabulary["[PAD]"]
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "[PAD]"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(TokenizerError, match=r"must have \[PAD\] as token 0"):
+        build_tokenizer(tmp_path)
+
+
+def weights(folder: Path, matrix: np.ndarray, name: str = "embeddings.word_embeddings.weight") -> Path:
+    save_file({name: matrix, "another.weight": np.zeros((2, 2), np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+def test_embeddings_are_centred_and_scaled(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).normal(3, 7, (50, 8)).astype(np.float16)
+    embeddings = word_embeddings(weights(tmp_path, matrix), 50)
+    assert embeddings is not None
+    assert (embeddings.shape, embeddings.dtype) == ((50, 8), np.float32)
+    assert np.abs(embeddings.mean(axis=0)).max() < 1e-5
+    assert embeddings.std() == pytest.approx(0.5, abs=1e-5)
+    centred = matrix.astype(np.float32) - matrix.astype(np.float32).mean(axis=0)
+    np.testing.assert_allclose(embeddings / embeddings[0, 0], centred / centred[0, 0], rtol=1e-3)
+
+
+def test_the_offline_embeddings_belong_to_the_offline_tokenizer() -> None:
+    embeddings = word_embeddings(FOLDER, TOKENIZER.get_vocab_size())
+    assert embeddings is not None
+    assert embeddings.shape == (30522, 384)
+
+
+def test_embeddings_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
+    folder = weights(tmp_path, np.ones((1234, 4), np.float32))
+    with pytest.raises(TokenizerError, match=r"1,234 tokens for a vocabulary of 30,522.*belong together"):
+        word_embeddings(folder, 30522)
+
+
+def test_a_folder_without_word_embeddings_gives_none(tmp_path: Path) -> None:
+    assert word_embeddings(tmp_path, 50) is None
+    assert word_embeddings(weights(tmp_path, np.ones((50, 4), np.float32), "classifier.weight"), 50) is None
+
+
+def test_a_broken_weights_file_is_named(tmp_path: Path) -> None:
+    whole = weights(tmp_path, np.ones((50, 4), np.float32)) / "model.safetensors"
+    whole.write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(TokenizerError, match=r"is not a weights file.*random embeddings") as caught:
+        word_embeddings(tmp_path, 50)
+    assert str(whole) in str(caught.value)

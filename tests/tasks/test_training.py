@@ -1,0 +1,190 @@
+"""A network learns what there is to learn, the same twice, and says so when it cannot."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import Model
+from pydantic import ValidationError
+
+from blocks.tracking import LocalTracking
+from blocks.warehouse import DuckDBWarehouse
+from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
+from tasks.network import NetworkName
+from tasks.tokens import Tokens
+from tasks.train import train_version
+from tasks.training import Epoch, Examples, TrainingError, TrainParameters, fit, prepare_device
+from tests.tweets import tiny_tokenizer, tweets
+
+VOCABULARY, LENGTH = 40, 7
+WORD = {NEUTRAL: 4, NEGATIVE: 5, POSITIVE: 6}
+PLAIN = WORD | {NEUTRAL: 20}
+"""Here nothing tells that a row is neutral but that no other word does."""
+EMBEDDINGS = np.random.default_rng(0).normal(0, 0.5, (VOCABULARY, 16)).astype(np.float32)
+RECIPE = {"learning_rate": 0.01, "batch_size": 32, "epochs": 3}
+
+
+def toy(labels: list[int], seed: int, words: dict[int, int] = WORD) -> Examples:
+    """Rows of noise with one telling word somewhere: that of the label."""
+    random = np.random.default_rng(seed)
+    ids = random.integers(10, VOCABULARY, (len(labels), LENGTH))
+    ids[np.arange(len(labels)), random.integers(0, LENGTH, len(labels))] = [words[label] for label in labels]
+    lengths = np.full(len(labels), LENGTH, np.int32)
+    return Examples(Tokens(ids.astype(np.int32).ravel(), lengths), np.array(labels, np.int8))
+
+
+def balanced(rows: int, seed: int) -> Examples:
+    return toy([i % 3 for i in range(rows)], seed)
+
+
+def run(train: Examples, validation: Examples, **recipe: Any) -> tuple[Model, list[Epoch]]:
+    parameters = TrainParameters.model_validate(RECIPE | recipe)
+    return fit(parameters, train, validation, VOCABULARY, EMBEDDINGS)
+
+
+def logits(model: Model, examples: Examples) -> np.ndarray:
+    return np.array(model(examples.tokens.values.reshape(-1, LENGTH), training=False))
+
+
+def predicted(model: Model, examples: Examples) -> np.ndarray:
+    labels: np.ndarray = logits(model, examples).argmax(axis=1)
+    return labels
+
+
+class Lopsided(NamedTuple):
+    """What was learned from 9 neutral rows to each negative one, and no positive ones at all.
+
+    The negative word is in all negative rows and in a fifth of the neutral ones: where it stands, two in
+    three rows are neutral, and yet it speaks for negative.
+    """
+
+    model: Model
+    history: list[Epoch]
+
+
+@pytest.fixture(scope="module")
+def lopsided() -> Lopsided:
+    def examples(rows: int, seed: int) -> Examples:
+        made = toy([NEGATIVE if i % 10 == 0 else NEUTRAL for i in range(rows)], seed, PLAIN)
+        ids = made.tokens.values.reshape(-1, LENGTH)
+        misleading = [i for i in range(rows) if i % 10 in (3, 7)]
+        ids[misleading, 0] = WORD[NEGATIVE]
+        return made
+
+    return Lopsided(*run(examples(600, 1), examples(100, 2), epochs=4))
+
+
+@pytest.mark.parametrize("name", ["pooled", pytest.param("stacked", marks=pytest.mark.slow)])
+def test_each_network_learns_what_one_word_tells(name: NetworkName) -> None:
+    steps: list[int] = []
+    epochs: list[tuple[int, Epoch]] = []
+    train, validation = balanced(300, 1), balanced(60, 2)
+    model, history = fit(
+        TrainParameters.model_validate(RECIPE | {"network": name}),
+        *(train, validation, VOCABULARY, EMBEDDINGS),
+        on_step=steps.append,
+        on_epoch=lambda number, metrics: epochs.append((number, metrics)),
+    )
+    assert model.name == name
+    assert np.mean(predicted(model, validation) == validation.targets) > 0.9
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert history[0].keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert epochs == list(enumerate(history))
+    assert steps == [1] * 10 * 3
+
+
+def test_the_rare_class_is_predicted_where_its_word_stands(lopsided: Lopsided) -> None:
+    rare = toy([NEGATIVE] * 100, 3)
+    assert np.mean(predicted(lopsided.model, rare) == NEGATIVE) > 0.8
+    common = toy([NEUTRAL] * 100, 4, PLAIN)
+    assert np.mean(predicted(lopsided.model, common) == NEUTRAL) > 0.9
+
+
+def test_a_class_without_rows_is_not_predicted(lopsided: Lopsided) -> None:
+    noise = toy([NEUTRAL] * 200, 5, PLAIN)
+    exponents = np.exp(logits(lopsided.model, noise))
+    assert (exponents / exponents.sum(axis=1, keepdims=True))[:, POSITIVE].max() < 0.05
+
+
+def test_the_best_epochs_weights_are_kept() -> None:
+    # What is right for training is wrong for validation: each epoch is worse than the one before.
+    swapped = {NEUTRAL: WORD[NEGATIVE], NEGATIVE: WORD[POSITIVE], POSITIVE: WORD[NEUTRAL]}
+    validation = toy([i % 3 for i in range(60)], 2, swapped)
+    model, history = run(balanced(300, 1), validation, epochs=6)
+    losses = [epoch["val_loss"] for epoch in history]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 6, "patience is 2 epochs"
+    shifted = logits(model, validation) + np.log(1 / 3)
+    own = shifted[np.arange(60), validation.targets]
+    assert np.mean(np.log(np.exp(shifted).sum(axis=1)) - own) == pytest.approx(losses[best], abs=1e-3)
+    assert losses[-1] > 1.2 * losses[best]
+
+
+def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
+    warehouse: DuckDBWarehouse, tracking: LocalTracking, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets(train=60, validation=30, test=0)])
+    parameters = TrainParameters(learning_rate=1e30, epochs=2, tokenizer=tiny_tokenizer(tmp_path / "words"))
+    with pytest.raises(
+        TrainingError, match=r"not a number after epoch \d: lower --learning-rate \(now 1e\+30\)"
+    ):
+        train_version.fn("identity", parameters, warehouse, tracking, "no flow run")
+    client = tracking.client()
+    assert client.search_model_versions() == []
+    [run] = client.search_runs([tracking.prepare()])
+    assert run.info.status == "FAILED"
+    assert np.isfinite(list(run.data.metrics.values())).all()
+
+
+def test_a_missing_gpu_is_told_at_once_if_one_is_required() -> None:
+    if tf.config.list_physical_devices("GPU"):
+        assert prepare_device(require_gpu=True) != "CPU"
+    else:
+        assert prepare_device(require_gpu=False) == "CPU"
+        with pytest.raises(TrainingError, match=r"TensorFlow sees no GPU.*--require-gpu"):
+            prepare_device(require_gpu=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"seed": -1}, {"network": "deep"}, {"x": 1}],
+)
+def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TrainParameters.model_validate(wrong)
+
+
+SCRIPT = """
+import hashlib, sys
+from tests.tasks.test_training import balanced, run
+from tasks.training import prepare_device
+assert prepare_device(False)
+for seed in sys.argv[1:]:
+    model, history = run(balanced(90, 1), balanced(30, 2), seed=int(seed), epochs=1)
+    content = b"".join(weights.tobytes() for weights in model.get_weights())
+    print(hashlib.sha256(content).hexdigest(), history)
+"""
+
+
+def test_equal_seeds_give_equal_weights_in_fresh_processes_and_others_do_not() -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *seeds],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"PYTHONHASHSEED": str(len(seeds)), "CUDA_VISIBLE_DEVICES": ""},
+            text=True,
+        )
+        for seeds in (["1"], ["1", "2"])
+    ]
+    answers = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0, 0], answers
+    [first], [again, other] = (out.splitlines() for out, _ in answers)
+    assert first == again
+    assert first.split()[0] != other.split()[0]

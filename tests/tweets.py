@@ -1,0 +1,78 @@
+"""Made-up rows of the warehouse, and a tokenizer that knows their words and no others."""
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+
+TELLING = (("noon", "tuesday"), ("hate", "terrible"), ("love", "great"))
+"""Words of the neutral, negative and positive rows."""
+FILLING = "the train is here again and we saw that film with a friend of ours in town".split()
+
+
+def tweets(train: int = 240, validation: int = 60, test: int = 120, seed: int = 1) -> pl.DataFrame:
+    """Return rows as the ETL loads them: one word tells the weak label, and people agree on every second row.
+
+    Args:
+        train: Number of rows to learn from.
+        validation: Number of rows to choose the epoch by.
+        test: Number of held-out rows.
+        seed: Of the words.
+    """
+    draw = random.Random(seed)
+    splits = ["train"] * train + ["validation"] * validation + ["test"] * test
+    labels = [number % 3 for number in range(len(splits))]
+    texts = []
+    for label in labels:
+        words = draw.choices(FILLING, k=draw.randint(3, 5))
+        words.insert(draw.randint(0, len(words)), draw.choice(TELLING[label]))
+        texts.append(" ".join(words))
+    return pl.DataFrame(
+        {
+            "id": [f"made-up:{number:05}" for number in range(len(splits))],
+            "created_at": [datetime(2024, 1, 1, tzinfo=UTC)] * len(splits),
+            "lang": "en",
+            "username": None,
+            "source": "made-up",
+            "text": texts,
+            "cleaned_text": texts,
+            "tokens": texts,
+            "polarity": [(0.0, -0.5, 0.5)[label] for label in labels],
+            "label": labels,
+            "human_label": [label if number % 2 else None for number, label in enumerate(labels)],
+            "split": splits,
+        },
+        schema_overrides={"username": pl.String, "label": pl.Int8, "human_label": pl.Int8},
+    )
+
+
+def tiny_tokenizer(folder: Path) -> str:
+    """Write a tokenizer with embeddings of 16 numbers and return the folder, for `--tokenizer`."""
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *FILLING,
+        *(word for words in TELLING for word in words),
+    ]
+    vocabulary = list(dict.fromkeys(vocabulary))
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    embeddings = np.random.default_rng(0).normal(size=(len(vocabulary), 16)).astype(np.float32)
+    save_file({"embeddings.word_embeddings.weight": embeddings}, folder / "model.safetensors")
+    return str(folder)

@@ -5,7 +5,7 @@ export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint ui clean distclean lock
+.PHONY: help setup run test test-cloud test-all lint ui clean distclean lock
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +17,10 @@ run: setup  ## Run the whole job: make run ARGS="--labels human"
 	@$(BIN)/python -m flows.pipeline $(ARGS)
 
 test: setup  ## Run the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not cloud" $(ARGS)
+
+test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, PostgreSQL and Docker on this machine
+	@$(BIN)/python -m pytest -m cloud $(ARGS)
 
 test-all: setup  ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,14 +20,14 @@ import httpx
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.role import ROOT, Role, local_path
+from blocks.role import ROOT, BlockError, Role, local_path
 
 VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")  # goes into a folder's name and a header
 GRACE = 30.0  # seconds that a server gets to finish its requests, before it is killed
 LOCK_WAIT = 300.0  # seconds that a deploy waits for another one
 
 
-class EndpointError(RuntimeError):
+class EndpointError(BlockError):
     """Raised when the endpoint cannot do what is asked; says why and what to do."""
 
 
@@ -46,6 +46,7 @@ class Endpoint(Role):
     """A place where one version of the model answers over HTTP."""
 
     slot: ClassVar[str] = "sentiment-endpoint"
+    kinds: ClassVar[Mapping[str, str]] = {"local-endpoint": "blocks.endpoint"}
 
     @abstractmethod
     def serving(self) -> Deployment | None:
@@ -164,6 +165,12 @@ class LocalEndpoint(Endpoint):
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:  # noqa: D102
         return invoke(self._url(self.port), texts)
+
+    def check(self) -> str:  # noqa: D102
+        found = self.serving()
+        return (
+            f"{found.url} serves version {found.version}" if found else f"nothing serves on port {self.port}"
+        )
 
     def _deploy(self, bundle: Path, version: str, digest: str, check: Callable[[str], object]) -> _Record:
         old = self._record()

@@ -3,16 +3,17 @@
 import os
 import shutil
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
 from pydantic import Field
 
-from blocks.role import Role, local_path
+from blocks.role import BlockError, Role, local_path
 
 
-class LakeError(RuntimeError):
+class LakeError(BlockError):
     """Raised when the lake cannot be read or written; says where and what to do."""
 
 
@@ -20,6 +21,7 @@ class Lake(Role):
     """Files under keys such as `raw/sample/3f2a/part-00000.parquet`, each written whole or not at all."""
 
     slot: ClassVar[str] = "sentiment-lake"
+    kinds: ClassVar[Mapping[str, str]] = {"local-lake": "blocks.lake", "s3-lake": "blocks.s3"}
 
     @abstractmethod
     def uri(self, key: str) -> str:
@@ -88,6 +90,10 @@ class LocalLake(Lake):
 
     def scan(self, keys: list[str]) -> pl.LazyFrame:  # noqa: D102
         return pl.scan_parquet([self._path(key) for key in keys])
+
+    def check(self) -> str:  # noqa: D102
+        self.write("check", b"")
+        return f"folder {local_path(self.folder)}"
 
     def _unwritable(self, path: Path, error: OSError) -> LakeError:
         folder = local_path(self.folder)

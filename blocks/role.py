@@ -1,10 +1,14 @@
 """A role is a well-known name and the kinds of block that may be saved under it."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound
 
 B = TypeVar("B", bound=Block)
@@ -12,7 +16,27 @@ B = TypeVar("B", bound=Block)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class RoleError(RuntimeError):
+class BlockError(RuntimeError):
+    """Raised when what a block stands for cannot be used; says why and what to do.
+
+    Args:
+        message: What is wrong, with its name, and the remedy.
+        transient: True if waiting may help: the service is away, or asks for fewer requests.
+    """
+
+    def __init__(self, message: str, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+def causes(error: object) -> Iterator[BaseException]:
+    """Yield an exception and those that it came from."""
+    while isinstance(error, BaseException):
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+class RoleError(BlockError):
     """Raised when it is not clear which block plays a role."""
 
 
@@ -49,15 +73,40 @@ class Role(Block, ABC):
     slot: ClassVar[str]
     """The name under which the role's block is saved, such as `sentiment-lake`."""
 
-    @classmethod
-    def kinds(cls) -> list[type[Self]]:
-        """Return the kinds of this role, the embedded default first."""
-        return cls.__subclasses__()
+    kinds: ClassVar[Mapping[str, str]]
+    """Slug of each kind and the module that defines it, the embedded default first.
+
+    A kind's module is imported when a block of that kind is used, and not before: a laptop waits for no
+    cloud library.
+    """
+
+    @abstractmethod
+    def check(self) -> str:
+        """Use what the block stands for as a flow would, and return a line that says what is there.
+
+        Raises:
+            Exception: It cannot be used; `explain` knows why.
+        """
+
+    def explain(self, error: BaseException) -> BlockError | None:
+        """Return the cause and remedy of an error that a library raised while this block was used.
+
+        None if this block has nothing to do with it, or the error explains itself.
+        """
+        return None
 
     @classmethod
     def saved(cls) -> list[Self]:
         """Return the blocks saved under the role's name, one at most of each kind."""
-        return [block for kind in cls.kinds() if (block := find_block(kind, cls.slot)) is not None]
+        with get_client(sync_client=True) as client:
+            slugs = [slug for slug in cls.kinds if cls._document(client, slug)]
+        return [found for slug in slugs if (found := find_block(cls.kind(slug), cls.slot)) is not None]
+
+    @classmethod
+    def kind(cls, slug: str) -> type[Self]:
+        """Return the class of a kind."""
+        import_module(cls.kinds[slug])
+        return next(kind for kind in cls.__subclasses__() if kind._block_type_slug == slug)
 
     @classmethod
     def current(cls) -> Self:
@@ -73,16 +122,21 @@ class Role(Block, ABC):
                 f"The name {cls.slot!r} is taken by {kinds} at once: delete all but one, for example with "
                 f"`prefect block delete {blocks[0]._block_type_slug}/{cls.slot}`."
             )
-        return blocks[0] if blocks else cls.kinds()[0]().appoint()
+        return blocks[0] if blocks else cls.kind(next(iter(cls.kinds)))().appoint()
 
     def appoint(self) -> Self:
         """Save this block as the one that plays its role, in place of any other kind."""
-        for other in self._role().saved():
-            if type(other) is not type(self):
-                type(other).delete(self.slot)
+        with get_client(sync_client=True) as client:
+            for slug in self.kinds:
+                other = self._document(client, slug)
+                if other is not None and slug != self._block_type_slug:
+                    client.delete_block_document(other.id)
         self.save(self.slot, overwrite=True)
         return self
 
     @classmethod
-    def _role(cls) -> type["Role"]:
-        return next(base for base in cls.__mro__ if Role in base.__bases__)
+    def _document(cls, client: SyncPrefectClient, slug: str) -> BlockDocument | None:
+        try:
+            return client.read_block_document_by_name(cls.slot, slug, include_secrets=False)
+        except ObjectNotFound:
+            return None

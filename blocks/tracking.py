@@ -1,7 +1,7 @@
 """Tracking: where MLflow keeps runs, figures, models and their versions."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +17,10 @@ class Tracking(Role):
     """An MLflow tracking server and model registry."""
 
     slot: ClassVar[str] = "sentiment-tracking"
+    kinds: ClassVar[Mapping[str, str]] = {
+        "local-tracking": "blocks.tracking",
+        "mlflow-server": "blocks.tracking",
+    }
 
     experiment: str = Field(default="sentiment", description="MLflow experiment that the runs go to.")
     model: str = Field(default="sentiment", description="Name of the registered model.")
@@ -74,3 +78,7 @@ class LocalTracking(Tracking):
 
     def where(self) -> str:  # noqa: D102
         return "`make ui`, then http://127.0.0.1:5000"
+
+    def check(self) -> str:  # noqa: D102
+        self.prepare()
+        return f"MLflow on {self.uri()}"

@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.role import Role, local_path
+from blocks.role import BlockError, Role, local_path
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-class WarehouseError(RuntimeError):
+class WarehouseError(BlockError):
     """Raised when the warehouse cannot do what is asked; says why and what to do."""
 
 
@@ -36,6 +36,10 @@ class Warehouse(Role):
     """SQL over one table of tweets, merged by id."""
 
     slot: ClassVar[str] = "sentiment-warehouse"
+    kinds: ClassVar[Mapping[str, str]] = {
+        "duckdb-warehouse": "blocks.warehouse",
+        "snowflake-warehouse": "blocks.snowflake",
+    }
 
     table: str = Field(default="PROCESSED_TWEETS", description="Table of processed tweets.")
 
@@ -161,6 +165,10 @@ class DuckDBWarehouse(Warehouse):
                 raise self._missing() from error
             for batch in reader:
                 yield pl.DataFrame(batch)
+
+    def check(self) -> str:  # noqa: D102
+        with self._connected(read_only=False):
+            return f"DuckDB file {local_path(self.path)}"
 
     def _missing(self) -> WarehouseError:
         return WarehouseError(

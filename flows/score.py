@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliPositionalArg
 
@@ -13,6 +12,7 @@ from containers.serve.predictor import Predictor
 from flows import cli
 from tasks import registry, scoring
 from tasks.progress import logger, progress
+from tasks.step import step
 
 
 class ScoreParameters(BaseModel):
@@ -37,7 +37,7 @@ class ScoreResult(BaseModel):
     output: str = Field(description="File that was written.")
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def predict(parameters: ScoreParameters, tracking: Tracking) -> ScoreResult:
     """Score the file with the production model.
 

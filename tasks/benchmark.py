@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.behaviour as behaviour
@@ -20,6 +18,7 @@ from tasks.fingerprint import fingerprint
 from tasks.gate import Evidence, Policy, Verdict
 from tasks.parameters import narrow
 from tasks.progress import logger, progress
+from tasks.step import step
 from tasks.train import score_kinds
 
 RESULT = "benchmark.json"
@@ -47,7 +46,7 @@ class BenchmarkResult(BaseModel):
     run_id: str = Field(description="MLflow run that holds the evidence.")
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def find(tracking: Tracking) -> BenchmarkResult | None:
     """Return the benchmark that put the production version where it is, if nothing challenges it.
 
@@ -74,7 +73,7 @@ def find(tracking: Tracking) -> BenchmarkResult | None:
     return earlier.model_copy(update={"verdict": earlier.verdict.model_copy(update=standing)})
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def gather(parameters: BenchmarkParameters, warehouse: Warehouse, tracking: Tracking) -> BenchmarkResult:
     """Put challenger and production to the same rows and cases, and log evidence and verdict in MLflow.
 
@@ -145,7 +144,7 @@ def judge(
     )
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def apply(result: BenchmarkResult, tracking: Tracking) -> None:
     """Write the verdict into the registry."""
     registry.apply(tracking, result.verdict, {RUN: result.run_id})

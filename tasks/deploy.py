@@ -1,7 +1,5 @@
 """The steps of the flow `deploy`: the production version, its endpoint, and a look at it."""
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.endpoint import Deployment, Endpoint
@@ -9,6 +7,7 @@ from blocks.tracking import Tracking
 from tasks import registry
 from tasks.endpoint import smoke_test
 from tasks.progress import logger
+from tasks.step import step
 
 SHOWN = (
     "What a wonderful morning, thank you all!",
@@ -39,7 +38,7 @@ class DeployResult(BaseModel):
     predictions: tuple[Prediction, ...] = Field(description="Live answers to a few sentences.")
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def deploy_production(tracking: Tracking, endpoint: Endpoint) -> Deployment:
     """Make the production version answer at the endpoint; the former one stays if it will not do.
 
@@ -55,14 +54,14 @@ def deploy_production(tracking: Tracking, endpoint: Endpoint) -> Deployment:
     return deployment
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def ask(endpoint: Endpoint) -> tuple[Prediction, ...]:
     """Return the endpoint's answers to a few sentences."""
     answers = endpoint.predict(SHOWN)
     return tuple(Prediction(text=text, **answer) for text, answer in zip(SHOWN, answers, strict=True))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def stop(endpoint: Endpoint) -> None:
     """Stop the endpoint."""
     logger().info("The endpoint was stopped." if endpoint.stop() else "No endpoint was running.")

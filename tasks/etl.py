@@ -7,8 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field, SecretStr, model_validator
 
 import tasks.cleaning as cleaning
@@ -22,6 +20,7 @@ from tasks.fingerprint import fingerprint
 from tasks.progress import Advance, logger, progress
 from tasks.snapshots import Snapshot, find_snapshot, part_key, write_snapshot
 from tasks.sources import SourceError, SourceParameters, read
+from tasks.step import step
 
 Parts = Callable[[Advance], Iterator[tuple[pl.DataFrame, None]]]
 
@@ -45,7 +44,7 @@ class NoRowsError(RuntimeError):
     """Raised when nothing is left to load; says where the rows went."""
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def extract(parameters: EtlParameters, lake: Lake, token: SecretStr | None) -> Snapshot:
     """Read the source into the lake, rows that break the contract to `rejected/raw`.
 
@@ -100,7 +99,7 @@ def _spool(parameters: SourceParameters, token: SecretStr | None, folder: Path) 
     return paths, content
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def label(raw: Snapshot, parameters: EtlParameters, lake: Lake) -> Snapshot:
     """Clean the texts and label them by TextBlob polarity."""
     thresholds = parameters.negative_below, parameters.positive_above
@@ -115,7 +114,7 @@ def label(raw: Snapshot, parameters: EtlParameters, lake: Lake) -> Snapshot:
     return _once(lake, "labelled", key, "Labelling", raw.rows, parts)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def normalise(labelled: Snapshot, parameters: EtlParameters, lake: Lake) -> Snapshot:
     """Reduce the texts to the stems that carry meaning and assign each row its split."""
     modules = normalising, splitting
@@ -133,7 +132,7 @@ def normalise(labelled: Snapshot, parameters: EtlParameters, lake: Lake) -> Snap
     return _once(lake, "processed", key, "Normalising", labelled.rows, parts)
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def load(processed: Snapshot, lake: Lake, warehouse: Warehouse) -> Merged:
     """Merge the processed rows into the warehouse, all or none; conflicting ones go to `rejected/load`."""
     merged, conflicts = warehouse.merge(processed.frames(lake))

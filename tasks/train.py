@@ -6,8 +6,6 @@ from time import monotonic
 from typing import Any
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.bundle as bundle
@@ -24,6 +22,7 @@ from tasks import figures, registry, rows
 from tasks.evaluation import Scores, evaluate
 from tasks.fingerprint import fingerprint
 from tasks.progress import logger, progress
+from tasks.step import step
 from tasks.training import Epoch, TrainParameters
 
 PROBES = 16
@@ -46,7 +45,7 @@ class TrainResult(BaseModel):
     seconds: float = Field(description="Time of the fit.")
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
     """Return the fingerprint of what training would depend on: rows, recipe, code, packages.
 
@@ -59,7 +58,7 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=("tensorflow", "keras", "tokenizers"))
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def find(identity: str, tracking: Tracking) -> TrainResult | None:
     """Return the result of the run that made a version of this identity before, if any."""
     version = registry.find_version(tracking, identity)
@@ -70,7 +69,7 @@ def find(identity: str, tracking: Tracking) -> TrainResult | None:
     return TrainResult.model_validate({**stored, "version": version.number, "reused": True})
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def train_version(
     identity: str, parameters: TrainParameters, warehouse: Warehouse, tracking: Tracking, flow_run: str
 ) -> TrainResult:

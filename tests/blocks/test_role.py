@@ -11,7 +11,8 @@ class OtherLake(LocalLake):
 
 @pytest.fixture
 def two_kinds(prefect_api: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Lake, "kinds", classmethod(lambda cls: [LocalLake, OtherLake]))
+    monkeypatch.setattr(Lake, "kinds", {"local-lake": "blocks.lake", "other-lake": __name__})
+    monkeypatch.setattr(Lake, "kind", {"local-lake": LocalLake, "other-lake": OtherLake}.__getitem__)
     for block in Lake.saved():
         type(block).delete(Lake.slot)
 

@@ -51,7 +51,9 @@ def test_an_outage_without_end_is_explained(prefect_api: None) -> None:
     assert isinstance(error.__cause__, ConnectionError)
 
 
-@pytest.mark.parametrize(("error", "message"), [(KeyError("b"), "No such bucket"), (ValueError("own"), "own")])
+@pytest.mark.parametrize(
+    ("error", "message"), [(KeyError("b"), "No such bucket"), (ValueError("own"), "own")]
+)
 def test_what_does_not_pass_fails_at_once(prefect_api: None, error: Exception, message: str) -> None:
     calls, raised = outcome(error, failures=1)
     assert calls == 1

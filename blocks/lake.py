@@ -33,7 +33,11 @@ class Lake(Role):
 
     @abstractmethod
     def read(self, key: str) -> bytes:
-        """Return the bytes under `key`."""
+        """Return the bytes under `key`.
+
+        Raises:
+            FileNotFoundError: There are none.
+        """
 
     @abstractmethod
     def write(self, key: str, data: bytes) -> None:

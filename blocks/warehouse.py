@@ -2,11 +2,11 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,6 +32,9 @@ class Merged(BaseModel):
     conflicting: int = Field(description="Rows left out: their id is there with another text.")
 
 
+Fetch = Callable[[str], list[tuple[Any, ...]]]
+
+
 class Warehouse(Role):
     """SQL over one table of tweets, merged by id."""
 
@@ -41,7 +44,11 @@ class Warehouse(Role):
         "snowflake-warehouse": "blocks.snowflake",
     }
 
-    table: str = Field(default="PROCESSED_TWEETS", description="Table of processed tweets.")
+    table: str = Field(
+        default="PROCESSED_TWEETS",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,200}$",  # it becomes part of statements
+        description="Table of processed tweets.",
+    )
 
     @abstractmethod
     def merge(self, frames: Iterable[pl.DataFrame]) -> tuple[Merged, pl.DataFrame]:
@@ -64,6 +71,36 @@ class Warehouse(Role):
             WarehouseError: The table does not exist yet.
         """
 
+    def _merge_staging(self, fetch: Fetch) -> Merged:
+        """Merge the rows of the table `staging`; the caller begins and commits the transaction.
+
+        Args:
+            fetch: Runs a statement and returns its rows, if it has any.
+        """
+        derived = [name for name in COLUMNS if name not in ("id", "text")]
+        same = " AND ".join(f"t.{name} IS NOT DISTINCT FROM s.{name}" for name in derived)
+        counts = fetch(
+            "SELECT count_if(t.text IS NULL), "
+            f"count_if(t.text = s.text AND NOT ({same})), "
+            f"count_if(t.text = s.text AND {same}), "
+            f"count_if(t.text <> s.text) FROM staging s LEFT JOIN {self.table} t ON t.id = s.id"
+        )[0]
+        fetch(
+            f"MERGE INTO {self.table} t USING staging s ON t.id = s.id "
+            f"WHEN MATCHED AND t.text = s.text AND NOT ({same}) THEN UPDATE SET "
+            + ", ".join(f"{name} = s.{name}" for name in derived)
+            + f" WHEN NOT MATCHED THEN INSERT ({', '.join(COLUMNS)}) VALUES ("
+            + ", ".join(f"s.{name}" for name in COLUMNS)
+            + ")"
+        )
+        fields = ("inserted", "updated", "unchanged", "conflicting")
+        # Over no rows at all, DuckDB counts None.
+        return Merged(**{name: count or 0 for name, count in zip(fields, counts, strict=True)})
+
+    def _conflicting(self, columns: str) -> str:
+        """Return the query for the rows of the table `staging` that a merge leaves out."""
+        return f"SELECT {columns} FROM staging s JOIN {self.table} t ON t.id = s.id WHERE t.text <> s.text"
+
 
 COLUMNS: dict[str, str] = {
     "id": "VARCHAR PRIMARY KEY",
@@ -79,7 +116,9 @@ COLUMNS: dict[str, str] = {
     "human_label": "TINYINT",
     "split": "VARCHAR NOT NULL",
 }
-"""Columns of the table and their SQL types."""
+"""Columns of the table and their types, by names that all kinds of warehouse know."""
+
+DEFINITION = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 
 
 class DuckDBWarehouse(Warehouse):
@@ -120,40 +159,20 @@ class DuckDBWarehouse(Warehouse):
             connection.close()
 
     def merge(self, frames: Iterable[pl.DataFrame]) -> tuple[Merged, pl.DataFrame]:  # noqa: D102
-        names = list(COLUMNS)
-        derived = [name for name in names if name not in ("id", "text")]
         with self._connected(read_only=False) as connection:
-            definition = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
             connection.execute("BEGIN")
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {self.table} ({definition})")
-            connection.execute(f"CREATE TEMP TABLE staging ({definition})")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {self.table} ({DEFINITION})")
+            connection.execute(f"CREATE TEMP TABLE staging ({DEFINITION})")
             for frame in frames:
-                connection.register("batch", frame.select(names).to_arrow())
+                connection.register("batch", frame.select(list(COLUMNS)).to_arrow())
                 connection.execute("INSERT INTO staging SELECT * FROM batch")
                 connection.unregister("batch")
-            known = f"staging s LEFT JOIN {self.table} t USING (id)"
-            same = " AND ".join(f"t.{name} IS NOT DISTINCT FROM s.{name}" for name in derived)
-            counts = connection.execute(
-                "SELECT count(*) FILTER (t.text IS NULL), "
-                f"count(*) FILTER (t.text = s.text AND NOT ({same})), "
-                f"count(*) FILTER (t.text = s.text AND {same}), "
-                f"count(*) FILTER (t.text <> s.text) FROM {known}"
-            ).fetchall()[0]
-            left_out = pl.DataFrame(
-                connection.sql(f"SELECT s.* FROM {known} WHERE t.text <> s.text ORDER BY id").to_arrow_table()
-            )
-            connection.execute(
-                f"MERGE INTO {self.table} t USING staging s ON t.id = s.id "
-                f"WHEN MATCHED AND t.text = s.text AND NOT ({same}) THEN UPDATE SET "
-                + ", ".join(f"{name} = s.{name}" for name in derived)
-                + f" WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ("
-                + ", ".join(f"s.{name}" for name in names)
-                + ")"
-            )
+            conflicting = connection.sql(f"{self._conflicting('s.*')} ORDER BY s.id")
+            left_out = pl.DataFrame(conflicting.to_arrow_table())
+            merged = self._merge_staging(lambda sql: connection.execute(sql).fetchall())
             connection.execute("DROP TABLE staging")
             connection.execute("COMMIT")
-        fields = ("inserted", "updated", "unchanged", "conflicting")
-        return Merged(**dict(zip(fields, counts, strict=True))), left_out
+        return merged, left_out
 
     def query(self, sql: str) -> Iterator[pl.DataFrame]:  # noqa: D102
         import duckdb

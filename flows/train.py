@@ -4,10 +4,11 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from flows import cli
-from tasks import registry, report
+from tasks import report
 from tasks import train as steps
 from tasks.train import TrainResult
 from tasks.training import TrainParameters
@@ -16,12 +17,16 @@ from tasks.training import TrainParameters
 @flow(name="train")
 def train(parameters: TrainParameters = TrainParameters()) -> TrainResult:
     """Make a model version; the same rows, recipe and code make no second one."""
-    warehouse, tracking = Warehouse.current(), Tracking.current()
+    warehouse, lake, tracking = Warehouse.current(), Lake.current(), Tracking.current()
     identity = steps.identify(parameters, warehouse)
-    result = steps.find(identity, tracking) or steps.train_version(
-        identity, parameters, warehouse, tracking, str(flow_run.get_id())
-    )
-    registry.name_challenger(tracking, result.version)
+    result = steps.find(identity, tracking)
+    if result is None:
+        trained = steps.find_trained(identity, lake)
+        if trained is None:
+            fitted = steps.fit(identity, parameters, warehouse, tracking, str(flow_run.get_id()))
+            trained = steps.keep(fitted, lake)
+        result = steps.publish(trained, lake, tracking)
+    steps.challenge(result, tracking)
     create_markdown_artifact(report.training(result), key="training", description=f"Version {result.version}")
     return result
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import polars as pl
+from prefect.events import emit_event
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.behaviour as behaviour
@@ -23,6 +24,8 @@ from tasks.train import score_kinds
 
 RESULT = "benchmark.json"
 RUN = "benchmark.run"
+PROMOTED = "sentiment.model.promoted"
+"""Event of a version that has gone to production."""
 
 
 class BenchmarkParameters(Policy):
@@ -67,7 +70,7 @@ def find(tracking: Tracking) -> BenchmarkResult | None:
     stored = registry.load_result(tracking, production.tags[RUN], RESULT)
     earlier = BenchmarkResult.model_validate(stored)
     if challenger is not None:  # the run that promoted it died before it had written everything down
-        registry.apply(tracking, earlier.verdict, {RUN: earlier.run_id})
+        _settle(earlier, tracking)
     reason = f"Version {production.number} is in production already and nothing challenges it."
     standing = {"decision": "keep", "production": production.number, "reasons": (reason,)}
     return earlier.model_copy(update={"verdict": earlier.verdict.model_copy(update=standing)})
@@ -146,9 +149,17 @@ def judge(
 
 @step
 def apply(result: BenchmarkResult, tracking: Tracking) -> None:
-    """Write the verdict into the registry."""
-    registry.apply(tracking, result.verdict, {RUN: result.run_id})
+    """Write the verdict into the registry; a promotion is told as the event PROMOTED."""
+    _settle(result, tracking)
     logger().info("%s: %s", result.verdict.decision, " ".join(result.verdict.reasons))
+
+
+def _settle(result: BenchmarkResult, tracking: Tracking) -> None:
+    registry.apply(tracking, result.verdict, {RUN: result.run_id})
+    if result.verdict.decision == "promote":
+        version = f"{tracking.model}.{result.verdict.challenger}"
+        resource = {"prefect.resource.id": f"sentiment.model.{version}", "prefect.resource.name": version}
+        emit_event(PROMOTED, resource=resource, payload={"reasons": result.verdict.reasons})
 
 
 def _log(result: BenchmarkResult) -> None:

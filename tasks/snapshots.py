@@ -48,7 +48,7 @@ class Snapshot(BaseModel):
         try:
             yield
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise LakeError(
+            raise lake.explain(error) or LakeError(
                 f"The snapshot {lake.uri(self.prefix)} cannot be read: {error}. Delete it and run again: it "
                 "is made anew."
             ) from error

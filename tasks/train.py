@@ -1,9 +1,11 @@
-"""The steps of the flow `train`: rows, fit, version."""
+"""The steps of the flow `train`: rows, fit, lake, version."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,19 +16,19 @@ import tasks.dataset as dataset
 import tasks.network as network
 import tasks.tokens as tokens
 import tasks.training as training
-from blocks.role import ROOT
+from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
-from tasks import figures, registry, rows
+from tasks import registry, rows, runs, trained
 from tasks.evaluation import Scores, evaluate
 from tasks.fingerprint import fingerprint
 from tasks.progress import logger, progress
 from tasks.step import step
+from tasks.trained import Fit, Fitted, Trained
 from tasks.training import Epoch, TrainParameters
 
 PROBES = 16
-RESULT = "train.json"
 
 
 class TrainResult(BaseModel):
@@ -65,69 +67,111 @@ def find(identity: str, tracking: Tracking) -> TrainResult | None:
     if version is None:
         return None
     logger().info("Version %s was made from the same rows, recipe and code: reused.", version.number)
-    stored = registry.load_result(tracking, version.run_id, RESULT)
+    stored = registry.load_result(tracking, version.run_id, runs.RESULT)
     return TrainResult.model_validate({**stored, "version": version.number, "reused": True})
 
 
 @step
-def train_version(
+def find_trained(identity: str, lake: Lake) -> Trained | None:
+    """Return the fit of this identity that was not published, if any."""
+    found = trained.find_trained(lake, identity)
+    if found is not None:
+        logger().info("The same rows, recipe and code were fit before, in %s: not fit again.", found.fit.key)
+    return found
+
+
+@step
+def fit(
     identity: str, parameters: TrainParameters, warehouse: Warehouse, tracking: Tracking, flow_run: str
-) -> TrainResult:
-    """Fit the network, log all there is to know about the run and register the bundle as a version.
+) -> Fitted:
+    """Fit the network; MLflow gets the metrics as they come, if it answers.
 
     Raises:
         TrainingError: There is no GPU although one is required, or the loss became NaN.
     """
-    import mlflow
-
     device = training.prepare_device(parameters.require_gpu)
     logger().info(
         "Training the %s network on %s labels with %s", parameters.network, parameters.labels, device
     )
     frame = rows.read_rows(warehouse, "train", "validation")
     chosen = rows.labelled_rows(frame, parameters.labels)
-    name = f"{parameters.network}-{parameters.labels}"
-    tags = {registry.FINGERPRINT: identity, "device": device, "prefect.flow_run": flow_run}
-    with tracking.connected() as experiment, TemporaryDirectory() as scratch:
-        registry.close_orphans(tracking, experiment, identity)
-        with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
-            mlflow.log_params(parameters.model_dump())
-            _log_rows(chosen, warehouse)
-            began = monotonic()
-            predictor, history = _fit(parameters, chosen, Path(scratch) / "bundle")
-            seconds = monotonic() - began
-            scores = _validate(predictor, frame)
-            _log_results(history, scores)
-            mlflow.log_metrics(
-                {"fit_seconds": seconds, "fit_rows_per_second": _rows_seen(chosen, history) / seconds}
-            )
-            model = _log_model(Path(scratch) / "bundle")
-            result = TrainResult(
-                version="",
-                reused=False,
-                labels=parameters.labels,
-                network=parameters.network,
+    begun = Fit(
+        identity=identity,
+        key=uuid4().hex,
+        parameters=parameters,
+        device=device,
+        flow_run=flow_run,
+        began=_now(),
+        inputs=runs.describe_rows(chosen, warehouse),
+    )
+    ends: list[int] = []
+    with TemporaryDirectory() as scratch, runs.Live(tracking, begun) as live:
+
+        def on_epoch(epoch: int, metrics: Epoch) -> None:
+            ends.append(_now())
+            live.log(epoch + 1, ends[-1], metrics)
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+            logger().info("Epoch %s of %s: %s", epoch + 1, parameters.epochs, shown)
+
+        began = monotonic()
+        predictor, history = _fit(parameters, chosen, Path(scratch), on_epoch)
+        seconds = monotonic() - began
+        return Fitted(
+            Trained(
+                fit=begun,
                 rows=len(chosen.filter(pl.col("split") == "train")),
                 epochs=tuple(history),
-                scores=scores,
-                device=device,
-                seconds=round(seconds, 1),
-            )
-            mlflow.log_dict(result.model_dump(), RESULT)
-        version = registry.register(
-            tracking,
-            model,
-            run.info.run_id,
-            {**tags, "labels": parameters.labels, "digest": predictor.digest},
+                ends=tuple(ends),
+                scores=_validate(predictor, frame),
+                seconds=seconds,
+                digest=predictor.digest,
+            ),
+            {name: (Path(scratch) / name).read_bytes() for name in trained.BUNDLE},
         )
+
+
+@step
+def keep(fitted: Fitted, lake: Lake) -> Trained:
+    """Put a fit into the lake, where it waits to be published."""
+    trained.write_trained(lake, fitted)
+    return fitted.trained
+
+
+@step
+def publish(made: Trained, lake: Lake, tracking: Tracking) -> TrainResult:
+    """Log all there is to know about a fit in MLflow and register its bundle as a version, once."""
+    result = TrainResult(
+        version="",
+        reused=False,
+        labels=made.fit.parameters.labels,
+        network=made.fit.parameters.network,
+        rows=made.rows,
+        epochs=made.epochs,
+        scores=made.scores,
+        device=made.fit.device,
+        seconds=round(made.seconds, 1),
+    )
+    with tracking.connected() as experiment, TemporaryDirectory() as scratch:
+        version = registry.find_version(tracking, made.fit.identity)
+        if version is None:
+            bundle = trained.fetch_bundle(lake, made, Path(scratch) / "bundle")
+            run, model = runs.complete(tracking, experiment, made, bundle, result.model_dump())
+            tags = {**runs.tags(made.fit), "labels": result.labels, "digest": made.digest}
+            version = registry.register(tracking, model, run, tags)
     logger().info("Registered %s version %s", tracking.model, version.number)
     return result.model_copy(update={"version": version.number})
 
 
-def _fit(parameters: TrainParameters, chosen: pl.DataFrame, folder: Path) -> tuple[Predictor, list[Epoch]]:
-    """Fit the network, write its bundle and return it loaded, with the history."""
-    import mlflow
+@step
+def challenge(result: TrainResult, tracking: Tracking) -> None:
+    """Let the version ask for production."""
+    registry.name_challenger(tracking, result.version)
 
+
+def _fit(
+    parameters: TrainParameters, chosen: pl.DataFrame, folder: Path, on_epoch: Callable[[int, Epoch], None]
+) -> tuple[Predictor, list[Epoch]]:
+    """Fit the network, write its bundle and return it loaded, with the history."""
     source = tokens.tokenizer_folder(parameters.tokenizer)
     tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
     size = tokenizer.get_vocab_size()
@@ -137,11 +181,6 @@ def _fit(parameters: TrainParameters, chosen: pl.DataFrame, folder: Path) -> tup
     train = training.Examples(tokens.encode(tokenizer, train_texts), train_targets)
     validation = training.Examples(tokens.encode(tokenizer, texts), targets)
 
-    def on_epoch(epoch: int, metrics: Epoch) -> None:
-        mlflow.log_metrics(metrics, step=epoch + 1)
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        logger().info("Epoch %s of %s: %s", epoch + 1, parameters.epochs, shown)
-
     steps = dataset.number_of_batches(train.tokens, parameters.batch_size) * parameters.epochs
     with progress("Training", steps, "batches") as advance:
         model, history = training.fit(parameters, train, validation, size, embeddings, advance, on_epoch)
@@ -150,8 +189,9 @@ def _fit(parameters: TrainParameters, chosen: pl.DataFrame, folder: Path) -> tup
     return bundle.write_bundle(model, tokenizer, folder, metadata, texts[:PROBES]), history
 
 
-def _rows_seen(chosen: pl.DataFrame, history: list[Epoch]) -> int:
-    return len(chosen.filter(pl.col("split") == "train")) * len(history)
+def _now() -> int:
+    """Return the milliseconds since 1970, as MLflow counts."""
+    return time_ns() // 1_000_000
 
 
 def _validate(predictor: Predictor, frame: pl.DataFrame) -> tuple[Scores, ...]:
@@ -169,66 +209,3 @@ def score_kinds(probabilities: Any, frame: pl.DataFrame) -> tuple[Scores, ...]:
             targets = frame[column].filter(known).to_numpy()
             scores.append(evaluate(kind, targets, probabilities[known.to_numpy()]))
     return tuple(scores)
-
-
-def _log_rows(chosen: pl.DataFrame, warehouse: Warehouse) -> None:
-    """Log which rows were used, as MLflow dataset inputs."""
-    import mlflow
-    from mlflow.data import polars_dataset
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-
-    for split, context in (("train", "training"), ("validation", "validation")):
-        part = chosen.filter(pl.col("split") == split).select("id", "text", "target")
-        source = CodeDatasetSource({"table": warehouse.table, "split": split})
-        logged = polars_dataset.from_polars(
-            part,
-            source=source,
-            targets="target",
-            name=f"{warehouse.table}.{split}",
-            digest=rows.digest(part)[:32],
-        )
-        mlflow.log_input(logged, context=context)
-
-
-def _log_results(history: list[Epoch], scores: tuple[Scores, ...]) -> None:
-    import mlflow
-
-    mlflow.log_figure(figures.learning_curve(history), "learning_curve.png")
-    for kind in scores:
-        figure = figures.confusion_matrix(kind, f"validation, {kind.labels} labels")
-        mlflow.log_figure(figure, f"confusion_matrix_{kind.labels}.png")
-        mlflow.log_metrics(
-            {
-                f"validation_{kind.labels}_{name}": getattr(kind, name)
-                for name in ("macro_recall", "macro_f1", "accuracy", "log_loss")
-            }
-        )
-
-
-def _log_model(folder: Path) -> str:
-    """Log the bundle as a pyfunc model, text in, label and probabilities out, and return its URI."""
-    import mlflow
-    import pandas as pd
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
-    numbers = [ColSpec(DataType.double, f"p_{label}") for label in ("negative", "neutral", "positive")]
-    signature = ModelSignature(
-        Schema([ColSpec(DataType.string, "text")]), Schema([ColSpec(DataType.string, "label"), *numbers])
-    )
-    logged = mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(ROOT / "containers" / "serve" / "model.py"),
-        artifacts={"bundle": str(folder)},
-        code_paths=[str(ROOT / "containers")],
-        signature=signature,
-        input_example=pd.DataFrame({"text": ["What a lovely day!"]}),
-        pip_requirements=_requirements(),
-    )
-    return str(logged.model_uri)
-
-
-def _requirements() -> list[str]:
-    from importlib.metadata import version
-
-    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnxruntime", "pandas", "tokenizers")]

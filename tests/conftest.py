@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from blocks.endpoint import LocalEndpoint
 from blocks.lake import LocalLake
+from blocks.process import LocalEndpoint
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.cli import quiet
+
+pytest_plugins = [
+    "tests.cloud.snowflake_server",
+    "tests.cloud.s3_server",
+    "tests.cloud.mlflow_server",
+    "tests.cloud.registry_server",
+    "tests.cloud.prefect_server",
+    "tests.cloud.docker_engine",
+]
 
 quiet()
 

@@ -8,10 +8,13 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from deployments.automations import COMPLETED, LINKS
+from deployments.declaration import Declaration
+from deployments.sync import SyncParameters
 from flows.deploy import DeployParameters
 from flows.score import ScoreParameters
 from flows.summary import schema
-from tasks.benchmark import BenchmarkParameters
+from tasks.benchmark import PROMOTED, BenchmarkParameters
 from tasks.etl import EtlParameters
 from tasks.training import TrainParameters
 
@@ -48,16 +51,35 @@ def test_every_parameter_has_a_description() -> None:
 def test_every_flow_is_deployed_and_in_the_readme() -> None:
     flows = {path.stem for path in (ROOT / "flows").glob("*.py") if "@flow" in path.read_text()}
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert {deployment["entrypoint"] for deployment in declared} == {f"flows/{f}.py:{f}" for f in flows}
+    for place in ("local", "docker"):
+        deployed = {entry["entrypoint"] for entry in declared if entry["name"] == place}
+        assert deployed == {f"flows/{flow}.py:{flow}" for flow in flows}
     readme = (ROOT / "README.md").read_text()
     assert all(f"`flows.{flow}`" in readme for flow in flows)
 
 
+def test_every_deployment_pool_automation_and_flag_is_documented() -> None:
+    text = (ROOT / "docs" / "deployments.md").read_text()
+    declaration = Declaration.read()
+    names = {entry.name for entry in declaration.deployments}
+    table = text[: text.index("## Deploying")]
+    assert set(re.findall(r"`([a-z]+/[a-z-]+)`", table)) == names
+    monthly = {entry.name for entry in declaration.deployments if entry.schedules}
+    assert set(re.findall(r"`([a-z]+/[a-z-]+)`, monthly", table)) == monthly
+    links = re.findall(r"^\| `(\S+)` \| a run of `(\S+)` has (completed|promoted)", text, re.MULTILINE)
+    events = {COMPLETED: "completed", PROMOTED: "promoted"}
+    assert links == [(link.run, link.after, events[link.event]) for link in LINKS]
+    pools = dict(re.findall(r"^\| `(\S+)` \| `(process|docker)` \|", text, re.MULTILINE))
+    assert pools == declaration.pools
+    flags = set(re.findall(r"^\| `--([a-z-]+)", text, re.MULTILINE))
+    assert flags == {name.replace("_", "-") for name in SyncParameters.model_fields}
+
+
 def test_schedules_are_monthly_off_and_have_a_time_zone() -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    schedules = {d["entrypoint"]: d["schedules"] for d in declared if "schedules" in d}
-    assert schedules.keys() == {"flows/etl.py:etl", "flows/train.py:train"}
-    for (schedule,) in schedules.values():
+    schedules = [(d["entrypoint"], schedule) for d in declared for schedule in d.get("schedules", [])]
+    assert {entrypoint for entrypoint, _ in schedules} == {"flows/etl.py:etl", "flows/train.py:train"}
+    for _, schedule in schedules:
         assert re.fullmatch(r"\d+ \d+ 1 \* \*", schedule["cron"])
         assert schedule["timezone"]
         assert schedule["slug"]

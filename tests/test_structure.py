@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
+    "deployments": {"deployments", "flows", "tasks", "blocks"},
     "flows": {"flows", "tasks", "blocks", "containers"},
     "tasks": {"tasks", "blocks", "containers"},
     "blocks": {"blocks"},

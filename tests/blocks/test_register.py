@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from blocks.endpoint import Endpoint, LocalEndpoint
+from blocks.endpoint import Endpoint
+from blocks.images import Images
 from blocks.lake import Lake
+from blocks.process import LocalEndpoint
 from blocks.register import Local, X
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
@@ -19,8 +21,10 @@ TOKEN = "planted-7c1f-token"
 
 
 def test_what_is_saved_is_what_flows_get(prefect_api: None, tmp_path: Path) -> None:
-    said = Local(lake=str(tmp_path / "lake"), port=8123).save()
-    assert [line.split(":")[0] for line in said] == [r.slot for r in (Lake, Warehouse, Tracking, Endpoint)]
+    said = Local(lake=str(tmp_path / "lake"), port=8123).run()
+    assert [line.split(":")[0] for line in said] == [
+        r.slot for r in (Lake, Warehouse, Tracking, Images, Endpoint)
+    ]
     assert Lake.current().uri("a/b") == str(tmp_path / "lake" / "a" / "b")
     endpoint = Endpoint.current()
     assert isinstance(endpoint, LocalEndpoint)
@@ -28,13 +32,13 @@ def test_what_is_saved_is_what_flows_get(prefect_api: None, tmp_path: Path) -> N
 
 
 def test_saving_twice_changes_nothing(prefect_api: None) -> None:
-    assert Local().save() == Local().save()
-    assert [len(role.saved()) for role in (Lake, Warehouse, Tracking, Endpoint)] == [1, 1, 1, 1]
+    assert Local().run() == Local().run()
+    assert [len(role.saved()) for role in (Lake, Warehouse, Tracking, Images, Endpoint)] == [1] * 5
 
 
 def test_the_token_is_kept_and_never_shown(prefect_api: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("X_BEARER_TOKEN", f" {TOKEN}\n")
-    said = X().save()
+    said = X().run()
     assert XCredentials.token() == SecretStr(TOKEN)
     assert TOKEN not in "".join(said)
     assert TOKEN not in repr(XCredentials.load(XCredentials.slot))
@@ -43,7 +47,7 @@ def test_the_token_is_kept_and_never_shown(prefect_api: None, monkeypatch: pytes
 def test_without_a_token_it_says_what_to_set(prefect_api: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("X_BEARER_TOKEN", raising=False)
     with pytest.raises(ValueError, match="Set the environment variable X_BEARER_TOKEN"):
-        X().save()
+        X().run()
 
 
 @pytest.mark.parametrize("arguments", [["local", "--port", "99999"], ["nowhere"], []])

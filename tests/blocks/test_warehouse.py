@@ -13,8 +13,9 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
-from blocks.warehouse import COLUMNS, DuckDBWarehouse, Merged, WarehouseError
+from blocks.warehouse import COLUMNS, DuckDBWarehouse, Merged, Warehouse, WarehouseError
 
 SCHEMA = pl.Schema(
     {
@@ -44,7 +45,7 @@ def rows(*numbers: int, **columns: Any) -> pl.DataFrame:
     return pl.DataFrame([text | values | columns for text in texts], schema=SCHEMA)
 
 
-def table(warehouse: DuckDBWarehouse) -> list[tuple[Any, ...]]:
+def table(warehouse: Warehouse) -> list[tuple[Any, ...]]:
     names = ", ".join(COLUMNS)
     frames = list(warehouse.query(f"SELECT {names} FROM {{table}} ORDER BY id"))
     return pl.concat(frames).rows() if frames else []
@@ -54,7 +55,7 @@ def merged(inserted: int = 0, updated: int = 0, unchanged: int = 0, conflicting:
     return Merged(inserted=inserted, updated=updated, unchanged=unchanged, conflicting=conflicting)
 
 
-def test_columns_are_stored_as_they_come(warehouse: DuckDBWarehouse) -> None:
+def test_columns_are_stored_as_they_come(warehouse: Warehouse) -> None:
     frame = rows(1, 2, human_label=1, username="ann")
     done, left_out = warehouse.merge([frame])
     assert done == merged(inserted=2)
@@ -62,7 +63,7 @@ def test_columns_are_stored_as_they_come(warehouse: DuckDBWarehouse) -> None:
     assert next(warehouse.query("SELECT * FROM {table} ORDER BY id")).equals(frame)
 
 
-def test_each_row_is_counted_once(warehouse: DuckDBWarehouse) -> None:
+def test_each_row_is_counted_once(warehouse: Warehouse) -> None:
     warehouse.merge([rows(1, 2, 3, 4)])
     changed, other = rows(2, label=0, polarity=0.1), rows(3, text="another text", label=1)
     done, left_out = warehouse.merge([rows(1), changed, other, rows(5, 6)])
@@ -81,7 +82,7 @@ def test_a_change_of_any_derived_column_is_an_update(warehouse: DuckDBWarehouse,
     assert warehouse.merge([changed])[0] == merged(unchanged=1)
 
 
-def test_a_second_merge_changes_nothing(warehouse: DuckDBWarehouse) -> None:
+def test_a_second_merge_changes_nothing(warehouse: Warehouse) -> None:
     frames = [rows(1, 2), rows(3, human_label=1, created_at=None), rows(4, lang=None)]
     assert warehouse.merge(frames)[0] == merged(inserted=4)
     before = table(warehouse)
@@ -89,7 +90,7 @@ def test_a_second_merge_changes_nothing(warehouse: DuckDBWarehouse) -> None:
     assert table(warehouse) == before
 
 
-def test_nulls_come_and_go(warehouse: DuckDBWarehouse) -> None:
+def test_nulls_come_and_go(warehouse: Warehouse) -> None:
     without, given = rows(1, lang=None), rows(1, human_label=2, username="ann")
     for frame, done in [
         (without, merged(inserted=1)),
@@ -119,7 +120,7 @@ def test_moments_are_the_same_wherever_the_machine_is(
     assert days["day"].to_list() == ["2024-03-31 01:30", "1969-12-31 00:00", None]
 
 
-def test_texts_are_data(warehouse: DuckDBWarehouse) -> None:
+def test_texts_are_data(warehouse: Warehouse) -> None:
     texts = [
         "'); DROP TABLE PROCESSED_TWEETS; --",
         '"; DELETE FROM staging; /*',
@@ -135,7 +136,7 @@ def test_texts_are_data(warehouse: DuckDBWarehouse) -> None:
     assert warehouse.merge([frame])[0] == merged(unchanged=len(texts))
 
 
-def test_many_batches_in_and_out(warehouse: DuckDBWarehouse) -> None:
+def test_many_batches_in_and_out(warehouse: Warehouse) -> None:
     template, size = rows(0), 1500
 
     def frames() -> Iterator[pl.DataFrame]:
@@ -153,13 +154,19 @@ def test_many_batches_in_and_out(warehouse: DuckDBWarehouse) -> None:
     assert found["id"].n_unique() == len(found) == 60_000
 
 
-def test_no_frames_make_an_empty_table(warehouse: DuckDBWarehouse) -> None:
+@pytest.mark.parametrize("table", ["T; DROP TABLE USERS", 'T"', "A.B.C", "", "1T", "T\n", "Tä"])
+def test_a_table_must_have_a_plain_name(table: str) -> None:
+    with pytest.raises(ValidationError, match="table"):
+        DuckDBWarehouse(table=table)
+
+
+def test_no_frames_make_an_empty_table(warehouse: Warehouse) -> None:
     assert warehouse.merge([])[0] == merged()
     assert warehouse.merge([rows()])[0] == merged()
     assert table(warehouse) == []
 
 
-def test_a_merge_that_breaks_off_leaves_the_table_as_it_was(warehouse: DuckDBWarehouse) -> None:
+def test_a_merge_that_breaks_off_leaves_the_table_as_it_was(warehouse: Warehouse) -> None:
     def breaking() -> Iterator[pl.DataFrame]:
         yield rows(1, label=0)
         yield rows(7, 8)

@@ -1,6 +1,8 @@
 """Tests against real servers."""
 
 import os
+import socket
+from contextlib import ExitStack
 from typing import NoReturn
 
 import pytest
@@ -11,3 +13,10 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nothing listens on."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]

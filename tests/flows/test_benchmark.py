@@ -7,14 +7,16 @@ import mlflow
 import polars as pl
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.events.clients import AssertingEventsClient
+from prefect.events.worker import EventsWorker
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
 from flows.benchmark import benchmark
 from tasks import registry
-from tasks.benchmark import BenchmarkParameters, BenchmarkResult
+from tasks.benchmark import PROMOTED, BenchmarkParameters, BenchmarkResult
 from tasks.registry import RegistryError
-from tasks.train import _log_model
+from tasks.runs import log_model
 from tests.bundles import build_bundle
 from tests.tweets import TELLING, tweets
 
@@ -45,7 +47,7 @@ class Registry:
         build_bundle(folder, flipped=flipped, made_for=name)
         with self.tracking.connected() as experiment:
             with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
-                model = _log_model(folder)
+                model = log_model(folder)
             tags = {registry.FINGERPRINT: name}
             version = registry.register(self.tracking, model, run.info.run_id, tags)
         registry.name_challenger(self.tracking, version.number)
@@ -146,6 +148,25 @@ def test_a_good_one_replaces_a_wrong_one(rows: None, models: Registry, tracking:
     # the bundle in production is the one that was judged
     bundle = registry.bundle_folder(tracking, registry.production(tracking))
     assert '"made_for": "good"' in (bundle / "bundle.json").read_text()
+
+
+def test_promotions_alone_are_told_as_events(
+    rows: None, models: Registry, tracking: LocalTracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = EventsWorker.instance(AssertingEventsClient)
+    monkeypatch.setattr(EventsWorker, "instance", lambda *_: worker)
+    first = models.challenge("first")
+    run()
+    run()  # nothing challenges
+    models.challenge("wrong", flipped=True)
+    run()
+    # as a run leaves it that dies after the alias has moved
+    tracking.client().set_registered_model_alias(tracking.model, registry.CHALLENGER, first)
+    run()
+    worker.drain()
+    sent = [event for client in AssertingEventsClient.all for event in client.events]
+    told = [event.resource.id for event in sent if event.event == PROMOTED]
+    assert told == [f"sentiment.model.{tracking.model}.{first}"] * 2
 
 
 def test_an_equal_one_does_not_replace_production(rows: None, models: Registry) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from blocks.endpoint import LocalEndpoint
+from blocks.process import LocalEndpoint
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.deploy import DeployParameters, deploy
@@ -110,7 +110,7 @@ def test_a_job_killed_in_each_stage_is_finished_by_the_next(
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONUNBUFFERED": "1"}
     environment.pop("PREFECT_API_URL", None)
     appoint = f"""
-        from blocks.endpoint import LocalEndpoint; from blocks.lake import LocalLake
+        from blocks.process import LocalEndpoint; from blocks.lake import LocalLake
         from blocks.tracking import LocalTracking; from blocks.warehouse import DuckDBWarehouse
         from flows.cli import prepare
         prepare()

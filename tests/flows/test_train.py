@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from blocks.lake import LakeError, LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.train import train
@@ -91,6 +92,32 @@ def test_a_version_is_made_once(
     newest = registry.aliased(tracking, registry.CHALLENGER)
     assert newest is not None and newest.number == "2"
     assert train(recipe(tmp_path)).version == "1"
+
+
+def test_what_was_fit_is_published_again_and_not_fit_again(
+    blocks: None, tracking: LocalTracking, lake: LocalLake, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    first = train(recipe(tmp_path))
+    tracking.client().delete_registered_model(tracking.model)
+    again = train(recipe(tmp_path))
+    assert again == first, "to the time that the fit took"
+    (run,) = runs(tracking)
+    history = tracking.client().get_metric_history(run.info.run_id, "val_loss")
+    assert [(point.step, point.value) for point in history] == [(1, first.epochs[0]["val_loss"])]
+
+    # What is damaged is not published, and said where it lies.
+    tracking.client().delete_registered_model(tracking.model)
+    (network,) = Path(lake.folder).glob("trained/*/*/model.onnx")
+    network.write_bytes(b"nothing")
+    with pytest.raises(
+        LakeError, match=rf"{network.parents[1]} is damaged: delete that folder and run again"
+    ):
+        train(recipe(tmp_path))
+    assert versions(tracking) == []
+    (network.parents[1] / "manifest.json").write_text("{}")
+    assert train(recipe(tmp_path)).version == "1"
+    assert len(runs(tracking)) == 2
 
 
 def answer_elsewhere(tracking: LocalTracking, folder: Path) -> list[str]:

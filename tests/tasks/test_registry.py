@@ -16,7 +16,7 @@ from tasks import registry
 from tasks.benchmark import BenchmarkParameters, BenchmarkResult
 from tasks.gate import Verdict
 from tasks.registry import RegistryError
-from tasks.train import _log_model
+from tasks.runs import log_model
 from tests.bundles import build_bundle
 from tests.tasks.test_gate import evidence
 from tests.tweets import tweets
@@ -191,7 +191,7 @@ def test_a_logged_model_is_registered_whatever_server_mlflow_points_to(
 ) -> None:
     build_bundle(tmp_path / "bundle")
     with tracking.connected() as experiment, mlflow.start_run(experiment_id=experiment) as run:
-        model = _log_model(tmp_path / "bundle")
+        model = log_model(tmp_path / "bundle")
     monkeypatch.chdir(tmp_path)  # where MLflow would make its default database
     version = registry.register(tracking, model, run.info.run_id, {})
     assert Predictor(registry.bundle_folder(tracking, version)).predict(["love"])[0]["label"] == "positive"

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
+from tasks import train
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
 from tasks.network import NetworkName
 from tasks.tokens import Tokens
-from tasks.train import train_version
 from tasks.training import Epoch, Examples, TrainingError, TrainParameters, fit, prepare_device
 from tests.tweets import tiny_tokenizer, tweets
 
@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
     with pytest.raises(
         TrainingError, match=r"not a number after epoch \d: lower --learning-rate \(now 1e\+30\)"
     ):
-        train_version.fn("identity", parameters, warehouse, tracking, "no flow run")
+        train.fit.fn("identity", parameters, warehouse, tracking, "no flow run")
     client = tracking.client()
     assert client.search_model_versions() == []
     [run] = client.search_runs([tracking.prepare()])

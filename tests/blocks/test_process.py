@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from blocks.endpoint import Deployment, EndpointError, LocalEndpoint, invoke
+from blocks.endpoint import Deployment, EndpointError, invoke
+from blocks.process import LocalEndpoint
 from blocks.role import ROOT
 from tasks.endpoint import SmokeTestError, smoke_test
 from tests.bundles import build_bundle
@@ -184,7 +185,7 @@ def test_killed_deploy_is_healed_by_the_next(
     digest = build_bundle(source, version="2")
     code = (
         "import os, pathlib\n"
-        "from blocks.endpoint import LocalEndpoint, _Record\n"
+        "from blocks.process import LocalEndpoint, _Record\n"
         "from tasks.endpoint import smoke_test as check\n"
         "die = lambda: os.kill(os.getpid(), 9)\n"
         f"{STEPS[step]}\n"

@@ -1,0 +1,91 @@
+"""Trained: what a fit leaves in the lake, so that it outlasts whatever happens before it is published."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocks.lake import Lake, LakeError
+from containers.serve.predictor import MANIFEST, NETWORK, TOKENIZER, BundleError, Predictor
+from tasks.evaluation import Scores
+from tasks.training import Epoch, TrainParameters
+
+BUNDLE = (NETWORK, TOKENIZER, MANIFEST)
+
+
+class Fit(BaseModel):
+    """What is known of a fit when it begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: str = Field(description="Fingerprint of rows, recipe and code.")
+    key: str = Field(description="Name of this very fit, by which its MLflow run is found.")
+    parameters: TrainParameters = Field(description="The recipe.")
+    device: str = Field(description="What the network is trained on.")
+    flow_run: str = Field(description="Prefect's flow run.")
+    began: int = Field(description="Milliseconds since 1970.")
+    inputs: dict[str, dict[str, str]] = Field(description="MLflow datasets by what they are used for.")
+
+
+class Trained(BaseModel):
+    """What a fit made, beside the bundle."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fit: Fit = Field(description="What was known before.")
+    rows: int = Field(description="Rows learned from.")
+    epochs: tuple[Epoch, ...] = Field(description="Metrics of each epoch.")
+    ends: tuple[int, ...] = Field(description="When each epoch ended, in milliseconds since 1970.")
+    scores: tuple[Scores, ...] = Field(description="Scores on the validation rows, by kind of labels.")
+    seconds: float = Field(description="Time of the fit.")
+    digest: str = Field(description="Of the bundle.")
+
+
+class Fitted(NamedTuple):
+    """A fit that is not in the lake yet."""
+
+    trained: Trained
+    bundle: dict[str, bytes]
+    """Content of the bundle's files, by name."""
+
+
+def find_trained(lake: Lake, identity: str) -> Trained | None:
+    """Return what a finished fit left, or None: one that was cut short leaves no manifest."""
+    manifest = _key(identity, "manifest.json")
+    try:
+        return Trained.model_validate_json(lake.read(manifest)) if lake.exists(manifest) else None
+    except ValidationError:  # written by another version of this code
+        return None
+
+
+def write_trained(lake: Lake, fitted: Fitted) -> None:
+    """Write the bundle, then the manifest that makes it count."""
+    fit = fitted.trained.fit
+    for name, content in fitted.bundle.items():
+        lake.write(_key(fit.identity, fit.key, name), content)
+    lake.write(_key(fit.identity, "manifest.json"), fitted.trained.model_dump_json(indent=2).encode())
+
+
+def fetch_bundle(lake: Lake, trained: Trained, folder: Path) -> Path:
+    """Write the bundle of a fit into a folder and return it.
+
+    Raises:
+        LakeError: It is damaged or gone.
+    """
+    folder.mkdir(parents=True)
+    fit = trained.fit
+    try:
+        for name in BUNDLE:
+            (folder / name).write_bytes(lake.read(_key(fit.identity, fit.key, name)))
+        if Predictor(folder).digest != trained.digest:
+            raise BundleError("It is not the one that the manifest names.")
+    except (BundleError, FileNotFoundError) as error:
+        raise LakeError(
+            f"The bundle in {lake.uri(_key(fit.identity))} is damaged: delete that folder and run "
+            "again: it is made anew."
+        ) from error
+    return folder
+
+
+def _key(*parts: str) -> str:
+    return "/".join(("trained", *parts))

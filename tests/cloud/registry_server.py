@@ -1,0 +1,111 @@
+"""ECR: moto answers its API, docker-registry keeps the images behind the password that it gives out."""
+
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud import free_ports, missing
+from tests.cloud.gateway import Gateway
+
+ACCOUNT = "123456789012"  # moto's
+REGION = "eu-central-1"
+CONFIG = """
+version: 0.1
+storage:
+  filesystem:
+    rootdirectory: {folder}/images
+http:
+  addr: 127.0.0.1:{port}
+auth:
+  htpasswd:
+    realm: test
+    path: {folder}/htpasswd
+"""
+
+
+@dataclass(frozen=True)
+class Ecr:
+    """Where ECR's API and its registry answer."""
+
+    api: Gateway
+    registry: Gateway
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.registry.port}"
+
+    def client(self) -> Any:
+        import boto3
+
+        return boto3.client(
+            "ecr",
+            region_name=REGION,
+            endpoint_url=self.api.url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def repository(self) -> str:
+        """Make a fresh repository and return its name."""
+        name = f"sentiment-{secrets.token_hex(4)}"
+        self.client().create_repository(repositoryName=name)
+        return name
+
+
+@pytest.fixture(scope="session")
+def ecr_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ecr]:
+    for program, package in (("docker-registry", "docker-registry"), ("htpasswd", "apache2-utils")):
+        if shutil.which(program) is None:
+            missing(f"{program} is not installed: apt install {package}")
+    folder = tmp_path_factory.mktemp("registry")
+    user, (port, moto) = f"AWS:{ACCOUNT}-auth-token".split(":"), free_ports(2)
+    hashed = subprocess.run(["htpasswd", "-Bbn", *user], check=True, capture_output=True, text=True).stdout
+    (folder / "htpasswd").write_text(hashed)
+    (folder / "config.yml").write_text(CONFIG.format(folder=folder, port=port))
+    with (
+        running(["docker-registry", "serve", str(folder / "config.yml")], port, folder),
+        running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(moto)], moto, folder),
+        Gateway(moto) as api,
+        Gateway(port) as registry,
+    ):
+        yield Ecr(api, registry)
+
+
+@pytest.fixture
+def ecr(ecr_session: Ecr) -> Iterator[Ecr]:
+    """Give out ECR, sound again after each test."""
+    yield ecr_session
+    for gateway in (ecr_session.api, ecr_session.registry):
+        gateway.up()
+        gateway.mend()
+
+
+@contextmanager
+def running(command: list[str], port: int, folder: Path) -> Iterator[None]:
+    """Run a server as long as the block lasts; it listens on `port` when the block begins."""
+    log = folder / f"{port}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)

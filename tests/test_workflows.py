@@ -1,0 +1,225 @@
+"""The workflows: clean to three linters that do find defects, short on rights, and true to prefect.yaml."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.workflows import ROOT, WORKFLOWS, jobs, loaded, steps
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+PAGE = (ROOT / "docs" / "ci.md").read_text()
+IAM = sorted((ROOT / "deployments" / "iam").glob("*.json"))
+LINTERS = [
+    line.lstrip("\t@") for line in re.findall(r"^lint:.*\n((?:\t.*\n)+)", MAKEFILE, re.M)[0].splitlines()
+]
+
+
+def declared() -> list[dict[str, Any]]:
+    deployments: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    return deployments
+
+
+def flow(deployment: dict[str, Any]) -> str:
+    return str(deployment["entrypoint"]).rpartition(":")[2]
+
+
+def lint(folder: Path, linter: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of `make lint` in a folder that holds workflows."""
+    command = next(line for line in LINTERS if f"/{linter}" in line).replace(
+        "$(BIN)", str(ROOT / ".venv/bin")
+    )
+    return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Copy the workflows into a repository of their own."""
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    shutil.copytree(ROOT / ".github", tmp_path / ".github")
+    return tmp_path
+
+
+DEFECTS = {
+    "an action that is not pinned": ("zizmor", r"actions/checkout@\w{40} # \S+", "actions/checkout@v6"),
+    "a template in a script": ("zizmor", r'"\$DEPLOYMENT"', "${{ inputs.deployment }}"),
+    "credentials left on disk": ("zizmor", r"        with:\n          persist-credentials: false\n", ""),
+    "rights for all jobs": ("zizmor", r"permissions: \{\}", "permissions: write-all"),
+    "an input that is not there": ("actionlint", r"inputs\.parameters", "inputs.params"),
+    "a job that is not there": ("actionlint", "needs: deploy", "needs: deployment"),
+    "an unknown key": ("check-jsonschema", "runs-on:", "runs-at:"),
+    "an unknown right": ("check-jsonschema", "contents: read", "contents: sometimes"),
+}
+
+
+@pytest.mark.parametrize("linter", ["actionlint", "zizmor", "check-jsonschema"])
+def test_the_linters_find_nothing(checkout: Path, linter: str) -> None:
+    result = lint(checkout, linter)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_fails_its_linter(checkout: Path, defect: str) -> None:
+    linter, found, planted = DEFECTS[defect]
+    name = "benchmark.yml" if "job" in defect else "run_flows.yml"
+    workflow = checkout / ".github" / "workflows" / name
+    text, count = re.subn(found, lambda _: planted, workflow.read_text(), count=1)
+    if defect == "rights for all jobs":
+        text = re.sub(r"    permissions:\n(      .*\n)+", "", text)
+    assert count == 1
+    workflow.write_text(text)
+    result = lint(checkout, linter)
+    assert result.returncode != 0
+    assert name in result.stdout + result.stderr
+
+
+def test_every_action_is_pinned_by_commit_and_names_its_version() -> None:
+    used = [line for path in WORKFLOWS for line in path.read_text().splitlines() if "uses:" in line]
+    assert len(used) > 8
+    for line in used:
+        assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+    commits: dict[str, set[str]] = {}
+    for line in used:
+        action, commit = line.split("uses: ")[1].split("@")
+        commits.setdefault(action, set()).add(commit)
+    assert all(len(pins) == 1 for pins in commits.values()), "the same action at two versions"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_rights_are_given_to_jobs_and_sparingly(path: Path) -> None:
+    workflow = loaded(path)
+    assert workflow["permissions"] == {}
+    assert "cancel-in-progress" in workflow["concurrency"]
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 360
+        configures = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
+        rights = {"contents": "read"} | ({"id-token": "write"} if configures else {})
+        assert job["permissions"] == rights
+
+
+def test_no_job_has_a_long_lived_key_of_aws() -> None:
+    for path in WORKFLOWS:
+        assert not re.search(r"(?i)aws[-_](access|secret|session)|AKIA|ASIA", path.read_text())
+    (step,) = [step for step in steps() if "aws" in step.get("uses", "")]
+    assert step["with"] == {
+        "role-to-assume": "${{ vars.AWS_ROLE_ARN }}",
+        "aws-region": "${{ vars.AWS_REGION }}",
+    }
+
+
+def test_secrets_reach_only_shells_of_jobs_in_the_protected_environment() -> None:
+    for name, job in jobs():
+        scripts = [step for step in job["steps"] if "run" in step]
+        secret = sum(str(step.get("env", {})).count("secrets.") for step in scripts)
+        assert str(job).count("secrets.") == secret, f"{name} gives a secret to more than a script"
+        assert secret == 0 or job["environment"] == "production", name
+        for step in scripts:
+            assert "${{" not in step["run"], f"{name} pastes a value into a script"
+
+
+def test_every_deployment_that_a_workflow_runs_is_declared() -> None:
+    there = {f"{flow(deployment)}/{deployment['name']}" for deployment in declared()}
+    scripts = "\n".join(step.get("run", "") for step in steps())
+    named = set(re.findall(r"deployment run ([\w-]+/[\w-]+)", scripts))
+    assert named == {"benchmark/docker"}
+    inputs = loaded(ROOT / ".github/workflows/run_flows.yml")["on"]["workflow_dispatch"]["inputs"]
+    assert named <= there == set(inputs["deployment"]["options"])
+
+
+def test_no_flow_is_scheduled_both_here_and_in_prefect() -> None:
+    scheduled = {flow(deployment) for deployment in declared() if deployment.get("schedules")}
+    (path,) = [path for path in WORKFLOWS if "schedule" in loaded(path)["on"]]
+    (step,) = [step for step in loaded(path)["jobs"]["run"]["steps"] if "env" in step]
+    (here,) = re.findall(r"inputs\.deployment \|\| '(\w+)/\w+'", step["env"]["DEPLOYMENT"])
+    assert here == "benchmark"
+    assert here not in scheduled
+    assert scheduled
+
+
+def test_make_and_paths_know_what_the_workflows_name() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
+    scripts = "\n".join(step.get("run", "") for step in steps()) + (ROOT / ".ci" / "run").read_text()
+    used = set(re.findall(r"\bmake ([a-z-]+)", scripts))
+    assert {"setup", "lint", "test", "test-cloud", "test-all"} <= used <= targets
+    for module in re.findall(r"python -m ([\w.]+)", scripts):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
+    for pattern in loaded(ROOT / ".github/workflows/benchmark.yml")["on"]["push"]["paths"]:
+        assert list(ROOT.glob(pattern)), f"nothing is called {pattern}"
+
+
+def test_the_page_names_every_workflow_variable_and_policy() -> None:
+    text = "".join(path.read_text() for path in WORKFLOWS)
+    names = set(re.findall(r"\b(?:secrets|vars)\.(\w+)", text))
+    assert {"PREFECT_API_URL", "AWS_ROLE_ARN"} <= names
+    for name in [*names, *(path.name for path in WORKFLOWS), *(path.name for path in IAM)]:
+        assert f"`{name}`" in PAGE, f"docs/ci.md does not name {name}"
+
+
+def statements(path: Path) -> list[dict[str, Any]]:
+    policy = json.loads(path.read_text())
+    assert policy.keys() == {"Version", "Statement"}
+    assert policy["Version"] == "2012-10-17"
+    listed: list[dict[str, Any]] = policy["Statement"]
+    assert len({statement["Sid"] for statement in listed}) == len(listed)
+    assert all(statement["Effect"] == "Allow" for statement in listed)
+    return listed
+
+
+@pytest.mark.parametrize("path", IAM, ids=lambda path: path.name)
+def test_policies_allow_named_actions_on_named_things(path: Path) -> None:
+    for statement in statements(path):
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        assert all(re.fullmatch(r"(ecr|s3|sts):[A-Z][A-Za-z]+", action) for action in actions), actions
+        if path.name.endswith("-trust.json"):
+            assert statement["Principal"].keys() <= {"Federated", "Service"}
+        elif statement["Resource"] == "*":  # the one action that AWS grants for no less
+            assert actions == ["ecr:GetAuthorizationToken"]
+        else:
+            named = r"arn:aws:(s3:::|ecr:REGION:ACCOUNT:repository/)[A-Z_]+(/[A-Z_]+/\*)?"
+            assert re.fullmatch(named, statement["Resource"])
+        if "s3:ListBucket" in actions:
+            assert statement["Condition"]["StringLike"]["s3:prefix"].rstrip("/*")
+
+
+def test_the_role_of_ci_pushes_images_and_nothing_else() -> None:
+    login, push = statements(ROOT / "deployments/iam/github.json")
+    assert login["Action"] == "ecr:GetAuthorizationToken"
+    assert "ecr:PutImage" in push["Action"]
+    assert not [action for action in push["Action"] if re.search("Delete|Policy|Create|^(?!ecr:)", action)]
+
+
+def test_only_jobs_of_this_repository_and_environment_get_the_role_of_ci() -> None:
+    (statement,) = statements(ROOT / "deployments/iam/github-trust.json")
+    issuer = "token.actions.githubusercontent.com"
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert statement["Principal"] == {"Federated": f"arn:aws:iam::ACCOUNT:oidc-provider/{issuer}"}
+    assert statement["Condition"] == {
+        "StringEquals": {
+            f"{issuer}:aud": "sts.amazonaws.com",
+            f"{issuer}:sub": "repo:OWNER@OWNER_ID/PROJECT@PROJECT_ID:environment:production",
+        }
+    }
+    (environment,) = {job["environment"] for _, job in jobs() if "id-token" in job["permissions"]}
+    assert environment == "production"
+
+
+def test_the_page_names_every_placeholder_of_the_policies() -> None:
+    text = "".join(path.read_text() for path in IAM)
+    for placeholder in set(re.findall(r"\b[A-Z][A-Z_]{4,}\b", text)):
+        assert f"`{placeholder}`" in PAGE
+
+
+@pytest.mark.parametrize("path", IAM, ids=lambda path: path.name)
+def test_the_command_of_the_page_fills_the_placeholders(path: Path) -> None:
+    fill = "\n".join(line.strip() for line in PAGE[PAGE.index("    fill()") :].splitlines()[:2])
+    result = subprocess.run(
+        ["bash", "-ec", f"{fill}\nfill {path.name}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    left = set(re.findall(r"\b[A-Z][A-Z_]{4,}\b", json.dumps(json.loads(result.stdout))))
+    assert left <= {"LAKE_BUCKET", "LAKE_PREFIX", "MLFLOW_BUCKET", "MLFLOW_PREFIX"}
+    assert not left or not path.name.startswith("github")

@@ -78,7 +78,7 @@ class _Door(socketserver.ThreadingTCPServer):
 
 class _Visitor(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        with create_connection((HOST, self.server.server_address[1])) as target:
+        with create_connection((HOST, self.request.getsockname()[1])) as target:
             back = threading.Thread(target=_pour, args=(target, self.request), daemon=True)
             back.start()
             _pour(self.request, target)

@@ -143,7 +143,7 @@ def test_sync_undoes_what_drifts_and_prunes_what_is_gone(
     prefect_client.update_deployment(score.id, DeploymentUpdate(description="Changed", tags=["mine", TAG]))
     others = prefect_client.create_deployment(flow_id=score.flow_id, name="others", tags=["mine"])
     [chain] = prefect_client.read_automations_by_name(LINKS[0].name)
-    core = AutomationCore.model_validate(chain.model_dump(exclude={"id"}))
+    core = AutomationCore.model_validate(chain.model_dump(exclude={"id", "owner_resource"}))
     theirs = prefect_client.create_automation(core.model_copy(update={"name": "theirs", "tags": ["mine"]}))
     prefect_client.update_automation(chain.id, core.model_copy(update={"description": "Changed"}))
     try:

@@ -93,7 +93,8 @@ class Site:
     def containers(self, run: "FlowRun") -> list["Container"]:
         with self.engine.client() as client:
             label = f"io.prefect.flow-run-id={run.id}"
-            return client.containers.list(all=True, filters={"label": label})
+            found: list[Container] = client.containers.list(all=True, filters={"label": label})
+        return found
 
     def versions(self, run: "FlowRun") -> list[str]:
         """Return the numbers of the model versions that a run has registered."""
@@ -167,8 +168,11 @@ def loaded(site: Site, worker: None, s3: S3, snowflake_gateway: Snowflake) -> "F
             endpoint = AwsClientParameters(endpoint_url=f"http://{storage}")
             S3Lake(bucket=bucket, credentials=s3.credentials(aws_client_parameters=endpoint)).appoint()
             warehouse.model_copy(update={"host": database.split(":")[0]}).appoint()
-            variables = {"network_mode": "bridge", "env": {"PREFECT_API_URL": f"http://{api}/api"}}
-            run = site.wait(site.start("etl/docker", {"limit": 400}, **variables))
+            network: dict[str, Any] = {
+                "network_mode": "bridge",
+                "env": {"PREFECT_API_URL": f"http://{api}/api"},
+            }
+            run = site.wait(site.start("etl/docker", {"limit": 400}, **network))
         S3Lake(bucket=bucket, credentials=s3.credentials()).appoint()
         warehouse.appoint()
         site.tracking.appoint()
@@ -201,7 +205,7 @@ def test_a_container_trains_on_the_warehouse_and_knows_no_secret(site: Site, loa
         "log": site.log(run),
         "run": run.model_dump_json(),
     }
-    assert "Registered" in seen["log"]
+    assert "Registered" in seen["log"] and site.server.url in seen["container"]
     found = [(secret, place) for secret in site.secrets for place, text in seen.items() if secret in text]
     assert found == []
     assert files_with(site, *site.secrets, "--uid 10001") == [f"{HOME}/containers/train/Dockerfile"]
@@ -212,7 +216,9 @@ def files_with(site: Site, *texts: str) -> list[str]:
     search = ["grep", "--recursive", "--files-with-matches", "--exclude-dir=.venv", "--fixed-strings"]
     command = [*search, *(f"--regexp={text}" for text in texts), HOME, "/home", "/root", "/etc", "/tmp"]
     with site.engine.client() as client:
-        output = client.containers.run(f"{IMAGE}:latest", command, entrypoint=[], user="root", remove=True)
+        output: bytes = client.containers.run(
+            f"{IMAGE}:latest", command, entrypoint=[], user="root", remove=True
+        )
     return output.decode().split()
 
 

@@ -65,8 +65,11 @@ UV = PYTHONPATH=$(STUBS) UV_COMPILE_BYTECODE=1 UV_COMPILE_BYTECODE_TIMEOUT=600 $
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
 	@touch $@
 
-.venv/installed: .venv/uv requirements.lock
+.venv/packages: .venv/uv requirements.lock
 	@$(UV) pip sync --python $(BIN)/python --require-hashes --build-constraints requirements.lock requirements.lock
+	@touch $@
+
+.venv/installed: .venv/packages
 	@$(BIN)/python -m tasks.sources
 	@touch $@
 

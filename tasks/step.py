@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.settings import get_current_settings
 
 from blocks.role import BlockError, Role, causes
 
@@ -36,7 +37,19 @@ def step(function: Callable[P, R]) -> Task[P, R]:
                     raise explanation from error
             raise
 
-    return Task(explained, cache_policy=NO_CACHE, retry_jitter_factor=JITTER, retry_condition_fn=_may_pass)
+    return Task(
+        explained,
+        cache_policy=NO_CACHE,
+        retry_delay_seconds=_delays(),
+        retry_jitter_factor=JITTER,
+        retry_condition_fn=_may_pass,
+    )
+
+
+def _delays() -> float | list[float] | None:
+    """Return Prefect's setting, the shortest first: workers hand lists to their containers in no order."""
+    delays: Any = get_current_settings().tasks.default_retry_delay_seconds
+    return sorted(delays) if isinstance(delays, list) else delays
 
 
 def _may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

@@ -30,6 +30,13 @@ HEAVY = (
 )
 
 
+def files() -> set[Path]:
+    """Return what the repository holds, less what tools that run beside this test may write."""
+    caches = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+    left_out = caches | {".venv", ".git", ".local"}
+    return {path for path in ROOT.rglob("*") if not set(path.parts) & left_out}
+
+
 def imported(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -53,9 +60,7 @@ def test_importing_every_module_does_nothing(tmp_path: Path) -> None:
         f"import sys\nfor name in {names}: __import__(name)\nprint([h for h in {HEAVY} if h in sys.modules])"
     )
     home = tmp_path / "home"
-    before = {
-        path for path in ROOT.rglob("*") if not set(path.parts) & {".venv", "__pycache__", ".git", ".local"}
-    }
+    before = files()
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -65,9 +70,7 @@ def test_importing_every_module_does_nothing(tmp_path: Path) -> None:
         check=True,
     )
     assert result.stdout.strip() == "[]"
-    after = {
-        path for path in ROOT.rglob("*") if not set(path.parts) & {".venv", "__pycache__", ".git", ".local"}
-    }
+    after = files()
     assert after == before
 
 

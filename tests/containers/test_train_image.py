@@ -61,7 +61,7 @@ def test_nothing_but_the_code_leaves_the_checkout(checkout: Path) -> None:
 def test_all_code_is_copied_after_the_packages_are_installed() -> None:
     copied = re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE)
     assert set(copied) == PACKAGES
-    assert DOCKERFILE.index("make setup") < min(DOCKERFILE.index(f"COPY {name}") for name in copied)
+    assert DOCKERFILE.index("make .venv/packages") < min(DOCKERFILE.index(f"COPY {name}") for name in copied)
 
 
 def test_the_base_has_the_libraries_of_the_locked_tensorflow() -> None:

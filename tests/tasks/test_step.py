@@ -2,6 +2,7 @@
 
 import pytest
 from prefect import flow
+from prefect.settings import PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS, temporary_settings
 
 from blocks.lake import LakeError, LocalLake
 from blocks.role import BlockError
@@ -63,3 +64,9 @@ def test_what_does_not_pass_fails_at_once(prefect_api: None, error: Exception, m
 def test_an_error_of_no_block_keeps_its_type(prefect_api: None) -> None:
     _, raised = outcome(ValueError("own"), failures=1)
     assert type(raised) is ValueError
+
+
+def test_delays_grow_in_whatever_order_they_come() -> None:
+    settings = {PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS: [16, 32, 4]}
+    with temporary_settings(settings):
+        assert step(print).retry_delay_seconds == [4, 16, 32]

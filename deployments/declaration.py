@@ -27,7 +27,9 @@ class Deployment(BaseModel):
 
     name: str = Field(description="Flow and deployment, such as etl/local.")
     config: Fields = Field(description="Entry in prefect.yaml, for `prefect deploy`.")
-    fields: Fields = Field(description="What `prefect deploy` makes of it, by name of the field.")
+    fields: Fields = Field(
+        description="What `prefect deploy` makes of it, by name of the field; not the version, it is git's."
+    )
 
     @classmethod
     def of(cls, config: Fields) -> Self:
@@ -45,7 +47,6 @@ class Deployment(BaseModel):
             "pull_steps": config.get("pull", [here]),
             "schedules": {s["slug"]: (s["cron"], s["timezone"]) for s in config.get("schedules", [])},
             "tags": sorted(config.get("tags", [])),
-            "version": config.get("version") or flow.version,
             "work_pool_name": pool["name"],
             "work_queue_name": pool.get("work_queue_name", "default"),
         }

@@ -70,7 +70,6 @@ def test_what_was_deployed_does_not_differ() -> None:
         ("pull_steps", []),
         ("schedules", []),
         ("tags", [TAG, "more"]),
-        ("version", "2"),
         ("work_pool_name", "another"),
         ("work_queue_name", "another"),
     ],

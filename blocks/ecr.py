@@ -53,7 +53,7 @@ class EcrImages(Images):
         return f"{host}/{self.repository}"
 
     def explain(self, error: BaseException) -> BlockError | None:  # noqa: D102
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
         from docker.errors import DockerException, ImageNotFound
 
         for cause in causes(error):
@@ -64,6 +64,8 @@ class EcrImages(Images):
                 remedy = REMEDIES.get(code, "see `python -m blocks.register check`")
                 remedy = "it is tried again" if away else remedy.format(repository=self.repository)
                 return self._error(f"{code or status}: {remedy}", away)
+            if isinstance(cause, NoCredentialsError):
+                return self._error("nobody has given this machine credentials: put a key in `sentiment-aws`")
             if isinstance(cause, BotoCoreError):
                 return self._error(f"{cause}: check region, address and network", transient=True)
             if isinstance(cause, ImageNotFound):

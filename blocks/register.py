@@ -108,6 +108,8 @@ def _prefect() -> Finding:
 def _diagnose(role: type[Role]) -> Finding:
     block: Role | None = None
     try:
+        if not role.saved():
+            return Finding(True, f"{role.slot}: nothing saved; flows save a {next(iter(role.kinds))} there")
         block = role.current()
         return Finding(True, f"{role.slot}: {block.check()}")
     except Exception as error:  # whatever it is, the other roles are still to be checked

@@ -1,5 +1,6 @@
 """A role is a well-known name and the kinds of block that may be saved under it."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -12,6 +13,9 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound
 
 B = TypeVar("B", bound=Block)
+
+DEFAULTS = "SENTIMENT_DEFAULTS"
+"""Environment variable: `off` where a default kind would be of no use, as in a container."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -113,7 +117,7 @@ class Role(Block, ABC):
         """Return the block that plays this role; the default kind is saved on first use.
 
         Raises:
-            RoleError: Blocks of two kinds are saved under the role's name.
+            RoleError: Blocks of two kinds are saved under the role's name, or none where it must be.
         """
         blocks = cls.saved()
         if len(blocks) > 1:
@@ -122,16 +126,23 @@ class Role(Block, ABC):
                 f"The name {cls.slot!r} is taken by {kinds} at once: delete all but one, for example with "
                 f"`prefect block delete {blocks[0]._block_type_slug}/{cls.slot}`."
             )
-        return blocks[0] if blocks else cls.kind(next(iter(cls.kinds)))().appoint()
+        if blocks:
+            return blocks[0]
+        if os.environ.get(DEFAULTS) == "off":
+            raise RoleError(
+                f"No block is saved as {cls.slot!r}, and what this container would keep instead is lost with "
+                "it: save one with `python -m blocks.register aws`."
+            )
+        return cls.kind(next(iter(cls.kinds)))().appoint()
 
     def appoint(self) -> Self:
         """Save this block as the one that plays its role, in place of any other kind."""
+        self.save(self.slot, overwrite=True)  # first: what is cut short here must not leave nothing
         with get_client(sync_client=True) as client:
             for slug in self.kinds:
                 other = self._document(client, slug)
                 if other is not None and slug != self._block_type_slug:
                     client.delete_block_document(other.id)
-        self.save(self.slot, overwrite=True)
         return self
 
     @classmethod

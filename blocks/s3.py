@@ -193,7 +193,8 @@ _TROUBLES = {
 def _trouble(error: OSError | BotoCoreError | ClientError) -> _Trouble | None:
     """Return what is wrong with the bucket, or None if it is only that an object is not as expected."""
     code, status, message = _answer(error)
-    trouble = _TROUBLES.get(code) or _TROUBLES.get(status) or (_BUSY if status.startswith("5") else None)
+    busy = "Throttl" in code or status.startswith("5")
+    trouble = _TROUBLES.get(code) or (_BUSY if busy else _TROUBLES.get(status))
     if trouble is _DENIED and getattr(error, "operation_name", "") == "AssumeRole":
         trouble = _ROLE
     if trouble is not None:

@@ -117,6 +117,7 @@ class SnowflakeWarehouse(Warehouse):
                 f"The private key of the Snowflake user {credentials.user} cannot be read: it is not a PEM "
                 "file, or has another passphrase. Save the credentials again with the right ones."
             ) from None
+        opened = False
         place = {"host": self.host, "port": self.port, "protocol": self.protocol}
         try:
             with credentials.get_client(
@@ -129,9 +130,12 @@ class SnowflakeWarehouse(Warehouse):
                 network_timeout=self.timeout,
                 session_parameters={"TIMEZONE": "UTC", "LOCK_TIMEOUT": self.timeout // 2},
             ) as connection:
+                opened = True
                 yield connection.cursor()
-        except (failures.Error, RequestException) as error:
-            raise self._explained(error) from error
+        except AWAY as error:
+            raise self._explained(error) from None  # logs show causes, and theirs hold signed addresses
+        except failures.Error as error:
+            raise self._explained(error, opened) from error
 
     def merge(self, frames: Iterable[pl.DataFrame]) -> tuple[Merged, pl.DataFrame]:  # noqa: D102
         with TemporaryDirectory() as folder:
@@ -144,7 +148,21 @@ class SnowflakeWarehouse(Warehouse):
                 with _transaction(cursor):
                     conflicting = [identifier for (identifier,) in _fetch(cursor, self._conflicting("s.id"))]
                     merged = self._merge_staging(lambda sql: _fetch(cursor, sql))
+                    self._require_once(cursor)
             return merged, _left_out(folder, conflicting)
+
+    def _require_once(self, cursor: SnowflakeCursor) -> None:
+        """Undo what another run has done at the same time: Snowflake itself enforces no primary key."""
+        twice = _fetch(
+            cursor,
+            f"SELECT t.id FROM {self.table} t JOIN staging s ON t.id = s.id "
+            "GROUP BY t.id HAVING count(*) > 1 LIMIT 1",
+        )
+        if twice:
+            raise WarehouseError(
+                f"Another run was loading the same rows into {self.table}: nothing was loaded. Run again.",
+                transient=True,
+            )
 
     def query(self, sql: str) -> Iterator[pl.DataFrame]:  # noqa: D102
         with self._session() as cursor:
@@ -188,7 +206,7 @@ class SnowflakeWarehouse(Warehouse):
             "timeout": f"{self.timeout}",
         }
 
-    def _explained(self, error: failures.Error | RequestException) -> WarehouseError:
+    def _explained(self, error: failures.Error | RequestException, opened: bool = False) -> WarehouseError:
         names = self._names()
         if isinstance(error, AWAY):
             said = str(list(causes(error))[-1])
@@ -197,7 +215,7 @@ class SnowflakeWarehouse(Warehouse):
             return WarehouseError(OUTAGE.format(**names, said=said), transient=True)
         said = " ".join((error.raw_msg or "").removeprefix("SQL compilation error:").split())
         remedy = REMEDIES.get(error.errno, "{where}: {said}")
-        if isinstance(error, failures.ForbiddenError):
+        if isinstance(error, failures.ForbiddenError) and not opened:
             remedy = NO_ACCOUNT
         elif error.errno == ER_FAILED_TO_CONNECT_TO_DB:
             said = said.partition(". ")[2]

@@ -278,8 +278,9 @@ _CAUSES: tuple[tuple[str, str, bool], ...] = (
         "has a name that nobody knows: correct the address (MLFLOW_TRACKING_URI) or the name service.",
         True,
     ),
+    (r"SSLEOFError|UNEXPECTED_EOF", f"breaks connections off. {_AWAY}", True),
     (
-        r"SSLError|SSLEOFError|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER",
+        r"SSLError|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER",
         "cannot be trusted (TLS): give it a certificate for its name, name the authority's in "
         "MLFLOW_TRACKING_SERVER_CERT_PATH, or write http:// if it speaks no TLS.",
         False,

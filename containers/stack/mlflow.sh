@@ -23,4 +23,5 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
 exec mlflow server --host 0.0.0.0 --port "${PORT:-5000}" --workers "${WORKERS:-2}" \
     --backend-store-uri "postgresql+psycopg2://mlflow@$POSTGRES/mlflow" \
     --serve-artifacts --artifacts-destination "$ARTIFACTS" \
-    --app-name basic-auth --allowed-hosts "$ALLOWED_HOSTS"
+    --app-name basic-auth --allowed-hosts "$ALLOWED_HOSTS" \
+    --cors-allowed-origins "https://$ALLOWED_HOSTS"

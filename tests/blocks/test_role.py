@@ -36,6 +36,13 @@ def test_appointing_one_kind_dismisses_the_other(two_kinds):
     assert [block.folder for block in Lake.saved()] == ["c"]
 
 
+def test_where_a_default_would_be_lost_a_missing_block_is_an_error(two_kinds, monkeypatch):
+    monkeypatch.setenv("SENTIMENT_DEFAULTS", "off")
+    with pytest.raises(RoleError, match="blocks.register aws"):
+        Lake.current()
+    assert Lake.saved() == []
+
+
 def test_two_kinds_under_one_name_are_an_error_that_names_the_remedy(two_kinds):
     LocalLake().save(Lake.slot, overwrite=True)
     OtherLake().save(Lake.slot, overwrite=True)

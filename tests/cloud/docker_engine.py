@@ -114,7 +114,11 @@ def docker_engine() -> Iterator[DockerEngine]:
             yield DockerEngine(address)
     finally:
         process.terminate()
-        process.wait(START)
+        try:
+            process.wait(START)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psycopg2
 import pytest
+import requests
 from mlflow.exceptions import MlflowException
 
 from blocks.tracking import ServerTracking
@@ -104,6 +105,15 @@ def test_mlflow_is_backed_up_and_restored(
         tracking.check()
         with tracking.connected() as experiment:
             run = tracking.client().create_run(experiment, run_name="kept").info.run_id
+        for origin, status in ((f"https://{host}", 200), ("https://elsewhere.example", 403)):
+            answer = requests.post(  # as a browser does that shows the server's own page
+                f"http://{host}/api/2.0/mlflow/runs/search",
+                json={"experiment_ids": [experiment]},
+                auth=("curator", password),
+                headers={"Origin": origin},
+                timeout=60,
+            )
+            assert answer.status_code == status, answer.text
         elsewhere = tracking.model_copy(update={"address": f"http://localhost:{port}"})
         with pytest.raises(MlflowException, match="Invalid Host header"):
             elsewhere.check()

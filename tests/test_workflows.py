@@ -180,7 +180,7 @@ def test_policies_allow_named_actions_on_named_things(path: Path) -> None:
         elif statement["Resource"] == "*":  # the one action that AWS grants for no less
             assert actions == ["ecr:GetAuthorizationToken"]
         else:
-            named = r"arn:aws:(s3:::|ecr:REGION:ACCOUNT:repository/)[A-Z_]+(/[A-Z_]+/\*)?"
+            named = r"arn:aws:(s3:::|ecr:REGION:ACCOUNT:repository/)[A-Z_]+(/([A-Z_]+|backups)/\*)?"
             assert re.fullmatch(named, statement["Resource"])
         if "s3:ListBucket" in actions:
             assert statement["Condition"]["StringLike"]["s3:prefix"].rstrip("/*")
@@ -221,5 +221,5 @@ def test_the_command_of_the_page_fills_the_placeholders(path: Path) -> None:
         ["bash", "-ec", f"{fill}\nfill {path.name}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     left = set(re.findall(r"\b[A-Z][A-Z_]{4,}\b", json.dumps(json.loads(result.stdout))))
-    assert left <= {"LAKE_BUCKET", "LAKE_PREFIX", "MLFLOW_BUCKET", "MLFLOW_PREFIX"}
+    assert left <= {"BACKUP_BUCKET", "LAKE_BUCKET", "LAKE_PREFIX", "MLFLOW_BUCKET", "MLFLOW_PREFIX"}
     assert not left or not path.name.startswith("github")

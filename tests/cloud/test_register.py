@@ -53,7 +53,8 @@ def variables(
 def register(prefect_server: PrefectServer, tmp_path: Path) -> Run:
     def run(command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         flags = ["--env-file", write(tmp_path, variables)] if command == "aws" else []
-        return prefect_server.command(sys.executable, "-m", "blocks.register", command, *flags)
+        none = dict.fromkeys(variables, "")  # MLflow leaves some behind in the environment, which goes first
+        return prefect_server.command(sys.executable, "-m", "blocks.register", command, *flags, **none)
 
     return run
 
@@ -183,10 +184,13 @@ def test_what_is_missing_is_named_at_once_and_nothing_is_saved(
     variables: dict[str, str],
     prefect_server: PrefectServer,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, str | None],
     names: tuple[str, ...],
 ) -> None:
     kept = {name: value for name, value in (variables | changes).items() if value is not None}
+    for name in variables:
+        monkeypatch.delenv(name, raising=False)
     before = documents(prefect_server, secrets=True)
     with prefect_server.here(), pytest.raises(VariablesError) as refused:
         Aws(env_file=write(tmp_path, kept)).run()

@@ -193,7 +193,12 @@ def test_a_container_trains_on_the_warehouse_and_knows_no_secret(site: Site, loa
     assert site.versions(run) == ["1"]
     assert any(key.endswith("model.onnx") for key in set(site.mlflow.artifacts()) - before)
     [container] = site.containers(run)
-    assert container.attrs["State"]["ExitCode"] == 0
+    # The run ends before the container does, which sends the last lines of its log when it ends.
+    assert container.wait(timeout=WAIT)["StatusCode"] == 0
+    container.reload()
+    deadline = time.monotonic() + 60
+    while "Registered" not in site.log(run) and time.monotonic() < deadline:
+        time.sleep(0.3)
     assert container.attrs["Config"]["User"] == "sentiment"
     image = container.image
     assert image is not None

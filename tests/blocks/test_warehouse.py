@@ -206,7 +206,7 @@ KILLED = """
 
 
 @pytest.mark.parametrize(("pause", "until", "wait"), [(60, "half", 0.0), (0, "all", 0.0), (0, "all", 0.05)])
-def test_a_killed_merge_leaves_the_table_as_it_was(
+def test_a_killed_merge_is_done_as_a_whole_or_not_at_all(
     warehouse: DuckDBWarehouse, pause: int, until: str, wait: float
 ) -> None:
     warehouse.merge([rows(1, 2)])
@@ -216,11 +216,11 @@ def test_a_killed_merge_leaves_the_table_as_it_was(
         assert f"{until}\n" in iter(process.stdout.readline, "")
         time.sleep(wait)
         process.kill()
-        finished = "done" in process.stdout.read()
-    if not finished:
-        assert table(warehouse) == rows(1, 2).rows()
+        told = "done" in process.stdout.read()
     done, _ = warehouse.merge([rows(*range(100, 20_000)), rows(1, label=0)])
-    assert done == (merged(unchanged=19_901) if finished else merged(inserted=19_900, updated=1))
+    nothing, all_of_it = merged(inserted=19_900, updated=1), merged(unchanged=19_901)
+    # A kill between the commit and the word of it leaves the merge done and untold.
+    assert done in ([all_of_it] if told else [nothing] if until == "half" else [nothing, all_of_it])
     found = pl.concat(warehouse.query("SELECT id, label FROM {table} WHERE label = 0 OR id = 't:2'")).sort(
         "id"
     )

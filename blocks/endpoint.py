@@ -3,6 +3,7 @@
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +12,33 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.role import BlockError, Role
 
+Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
+"""From texts to `label` and the probabilities `p_<label>` of each."""
+
+Check = Callable[[Predict], object]
+"""A smoke test: it raises if the answers will not do."""
+
 
 class EndpointError(BlockError):
     """Raised when the endpoint cannot do what is asked; says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is to answer.
+
+    Args:
+        bundle: Folder of the bundle.
+        version: Model version to report.
+        digest: SHA-256 of its bundle.json in hex.
+        image: Builds and publishes the image that serves the bundle, and returns the reference to pull. Kinds
+            of endpoint that need no image do not call it.
+    """
+
+    bundle: Path
+    version: str
+    digest: str
+    image: Callable[[], str]
 
 
 class Deployment(BaseModel):
@@ -23,7 +48,7 @@ class Deployment(BaseModel):
 
     version: str = Field(description="Version of the registered model.")
     digest: str = Field(description="Digest of the bundle, SHA-256 in hex.")
-    url: str = Field(description="Where it answers: /ping and /invocations are under it.")
+    url: str = Field(description="Where it answers: POST to /invocations under it.")
     detail: str = Field(description="What runs there, for a person: a process, or a cloud resource.")
 
 
@@ -38,16 +63,14 @@ class Endpoint(Role):
         """Return what really answers now; asked over HTTP, not remembered."""
 
     @abstractmethod
-    def deploy(self, bundle: Path, version: str, digest: str, check: Callable[[str], object]) -> Deployment:
-        """Make a bundle answer. If it already does, nothing is touched.
+    def deploy(self, release: Release, check: Check) -> Deployment:
+        """Make a release answer. If it already does, nothing is touched.
 
-        The bundle is first tried beside the one that answers; unless it passes, that one stays.
+        Unless it passes the check, what answered before goes on.
 
         Args:
-            bundle: Folder of the bundle.
-            version: Model version to report.
-            digest: SHA-256 of its bundle.json in hex.
-            check: Smoke test; gets the URL of the candidate and raises if it will not do.
+            release: What is to answer.
+            check: Smoke test; gets the function that asks the candidate.
 
         Raises:
             EndpointError: It could not be started. What `check` raises comes through as it is.

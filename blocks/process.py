@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import httpx
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.endpoint import Deployment, Endpoint, EndpointError, invoke
+from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release, invoke
 from blocks.role import ROOT, local_path
 
 VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")  # goes into a folder's name and a header
@@ -67,14 +68,14 @@ class LocalEndpoint(Endpoint):
         works = record and self._process(record) and _answers(record)
         return record.deployment() if record and works else None
 
-    def deploy(  # noqa: D102
-        self, bundle: Path, version: str, digest: str, check: Callable[[str], object]
-    ) -> Deployment:
-        if not VERSION.fullmatch(version):
-            raise EndpointError(f"The version {version!r} is not 1 to 64 letters, digits, dots, _, + or -.")
+    def deploy(self, release: Release, check: Check) -> Deployment:  # noqa: D102
+        if not VERSION.fullmatch(release.version):
+            raise EndpointError(
+                f"The version {release.version!r} is not 1 to 64 letters, digits, dots, _, + or -."
+            )
         with self._locked():
             try:
-                return self._deploy(bundle, version, digest, check).deployment()
+                return self._deploy(release, check).deployment()
             finally:
                 self._prune()
 
@@ -91,7 +92,8 @@ class LocalEndpoint(Endpoint):
             f"{found.url} serves version {found.version}" if found else f"nothing serves on port {self.port}"
         )
 
-    def _deploy(self, bundle: Path, version: str, digest: str, check: Callable[[str], object]) -> _Record:
+    def _deploy(self, release: Release, check: Check) -> _Record:
+        version, digest = release.version, release.digest
         old = self._record()
         process = self._process(old) if old else None
         self._end_all(keep=process)
@@ -100,11 +102,11 @@ class LocalEndpoint(Endpoint):
             return old
         if not (old and process and old.port == self.port):
             self._require_free_port()
-        self._copy(bundle, version, digest)
+        self._copy(release.bundle, version, digest)
         try:
             candidate = self._start(version, digest, _free_port(self.host))
             self._await(candidate)
-            check(candidate.url)
+            check(partial(invoke, candidate.url))
         finally:
             self._end_all(keep=process)
         self._end_all()

@@ -5,6 +5,7 @@ from prefect.artifacts import create_link_artifact
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.endpoint import Endpoint
+from blocks.images import Images
 from blocks.tracking import Tracking
 from flows import cli
 from tasks import deploy as steps
@@ -26,7 +27,7 @@ def deploy(parameters: DeployParameters = DeployParameters()) -> DeployResult:
     if parameters.stop:
         steps.stop(endpoint)
         return DeployResult(deployment=None, predictions=())
-    deployment = steps.deploy_production(Tracking.current(), endpoint)
+    deployment = steps.deploy_production(Tracking.current(), Images.current(), endpoint)
     text = f"Version {deployment.version} ({deployment.detail})"
     create_link_artifact(f"{deployment.url}/ping", key="endpoint", link_text=deployment.url, description=text)
     return DeployResult(deployment=deployment, predictions=steps.ask(endpoint))

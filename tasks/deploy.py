@@ -1,11 +1,15 @@
 """The steps of the flow `deploy`: the production version, its endpoint, and a look at it."""
 
+from functools import partial
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.endpoint import Deployment, Endpoint
+from blocks.endpoint import Deployment, Endpoint, Release
+from blocks.images import Images
 from blocks.tracking import Tracking
 from tasks import registry
 from tasks.endpoint import smoke_test
+from tasks.image import serving_image
 from tasks.progress import logger
 from tasks.step import step
 
@@ -39,7 +43,7 @@ class DeployResult(BaseModel):
 
 
 @step
-def deploy_production(tracking: Tracking, endpoint: Endpoint) -> Deployment:
+def deploy_production(tracking: Tracking, images: Images, endpoint: Endpoint) -> Deployment:
     """Make the production version answer at the endpoint; the former one stays if it will not do.
 
     Raises:
@@ -49,7 +53,9 @@ def deploy_production(tracking: Tracking, endpoint: Endpoint) -> Deployment:
     """
     version = registry.production(tracking)
     bundle = registry.bundle_folder(tracking, version)
-    deployment = endpoint.deploy(bundle, version.number, version.tags["digest"], smoke_test)
+    number, digest = version.number, version.tags["digest"]
+    image = partial(serving_image, images, bundle, number, digest)
+    deployment = endpoint.deploy(Release(bundle, number, digest, image), smoke_test)
     logger().info("Version %s answers at %s (%s)", deployment.version, deployment.url, deployment.detail)
     return deployment
 

@@ -1,10 +1,9 @@
 """The smoke test: what every endpoint must get right before it may serve."""
 
-from collections.abc import Callable, Sequence
 from math import isclose
 from typing import Any
 
-Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
+from blocks.endpoint import Predict
 
 PRAISE, BLAME = "I love this, it is great", "I hate this, it is terrible"
 TEXTS = (PRAISE, BLAME, "\N{SMILING FACE WITH HEART-SHAPED EYES}", "")
@@ -15,18 +14,18 @@ class SmokeTestError(RuntimeError):
     """Raised when an endpoint answers wrongly; names the text, the answer and the remedy."""
 
 
-def smoke_test(endpoint: str | Predict) -> None:
+def smoke_test(predict: Predict) -> None:
     """Check that an endpoint keeps its contract and tells plain praise from plain blame.
 
     The sentences are so plain that a model trained on a few thousand weakly labelled tweets gets them right.
 
     Args:
-        endpoint: URL without a path, or a function from texts to predictions.
+        predict: Asks the endpoint.
 
     Raises:
         SmokeTestError: An answer is wrong.
     """
-    predictions = _predict(endpoint, list(TEXTS))
+    predictions = predict(TEXTS)
     if len(predictions) != len(TEXTS):
         raise SmokeTestError(
             f"{len(TEXTS)} texts got {len(predictions)} predictions: this is not the project's server. "
@@ -45,14 +44,6 @@ def smoke_test(endpoint: str | Predict) -> None:
 
 
 _REMEDY = "Do not serve this version: train another with `python -m flows.train`, or deploy an earlier one."
-
-
-def _predict(endpoint: str | Predict, texts: list[str]) -> list[dict[str, Any]]:
-    if callable(endpoint):
-        return endpoint(texts)
-    from blocks.endpoint import invoke  # brings in Prefect, which a plain function does not need
-
-    return invoke(endpoint, texts)
 
 
 def _check_contract(text: str, prediction: dict[str, Any]) -> None:

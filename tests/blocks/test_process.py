@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from blocks.endpoint import Deployment, EndpointError, invoke
+from blocks.endpoint import Check, Deployment, EndpointError, Predict, Release, invoke
 from blocks.process import LocalEndpoint
 from blocks.role import ROOT
 from tasks.endpoint import SmokeTestError, smoke_test
@@ -36,6 +36,13 @@ def servers(folder: Path) -> list[int]:
     ]
 
 
+def release(folder: Path, version: str, digest: str) -> Release:
+    def image() -> str:
+        raise AssertionError("a process needs no image")
+
+    return Release(folder, version, digest, image)
+
+
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[LocalEndpoint]:
     yield LocalEndpoint(port=free_port(), folder=str(tmp_path / "endpoint"), timeout=20)
@@ -47,10 +54,10 @@ def endpoint(tmp_path: Path) -> Iterator[LocalEndpoint]:
 def deploy(endpoint: LocalEndpoint, tmp_path: Path) -> Callable[..., Deployment]:
     """Deploy a good bundle, that is gone afterwards."""
 
-    def call(version: str, check: Callable[[str], object] = smoke_test) -> Deployment:
+    def call(version: str, check: Check = smoke_test) -> Deployment:
         folder = tmp_path / "source" / version
         digest = build_bundle(folder, version=version)
-        return endpoint.deploy(folder, version, digest, check)
+        return endpoint.deploy(release(folder, version, digest), check)
 
     return call
 
@@ -84,8 +91,8 @@ def test_life_of_an_endpoint(
     assert os.getsid(pid) != os.getsid(0), "it must survive the session of the flow"
     assert "AWS_SECRET_ACCESS_KEY" not in psutil.Process(pid).environ()
 
-    def never(url: str) -> None:
-        raise AssertionError(url)
+    def never(_: Predict) -> None:
+        raise AssertionError("nothing is to be checked")
 
     assert deploy("1", never) == first, "nothing to do"
 
@@ -103,34 +110,32 @@ def test_life_of_an_endpoint(
 
 def test_bad_candidates_leave_the_old_one(endpoint: LocalEndpoint, deploy: Deploy, tmp_path: Path) -> None:
     before = deploy("1")
-    asked: list[str] = []
 
-    def refuse(url: str) -> None:
-        asked.append(url)
-        assert invoke(url, ["I love it"])[0]["label"] == "positive"
+    def refuse(ask: Predict) -> None:
+        assert ask(["I love it"])[0]["label"] == "positive"
         assert endpoint.serving() == before
+        assert len(servers(tmp_path)) == 2, "the candidate must run beside the old one"
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         deploy("2", refuse)
-    assert asked != [before.url], "the candidate must run beside the old one"
     assert servers(tmp_path) == [state(endpoint)["pid"]], "the candidate must be gone"
 
     wrong = tmp_path / "wrong"
     with pytest.raises(SmokeTestError):
-        endpoint.deploy(wrong, "3", build_bundle(wrong, flipped=True), smoke_test)
+        endpoint.deploy(release(wrong, "3", build_bundle(wrong, flipped=True)), smoke_test)
 
     broken = tmp_path / "broken"
     digest = build_bundle(broken)
     (broken / "model.onnx").write_bytes(b"")
     with pytest.raises(EndpointError, match=r"version 4 at .* ended.*endpoint\.log.*model\.onnx was altered"):
-        endpoint.deploy(broken, "4", digest, smoke_test)
+        endpoint.deploy(release(broken, "4", digest), smoke_test)
     with pytest.raises(EndpointError, match="is to be deployed"):
-        endpoint.deploy(broken, "5", "0" * 64, smoke_test)
+        endpoint.deploy(release(broken, "5", "0" * 64), smoke_test)
     with pytest.raises(EndpointError, match="Cannot copy the bundle .*nowhere"):
-        endpoint.deploy(tmp_path / "nowhere", "6", digest, smoke_test)
+        endpoint.deploy(release(tmp_path / "nowhere", "6", digest), smoke_test)
     with pytest.raises(EndpointError, match="letters, digits"):
-        endpoint.deploy(broken, "../7", digest, smoke_test)
+        endpoint.deploy(release(broken, "../7", digest), smoke_test)
 
     assert endpoint.serving() == before
     assert servers(tmp_path) == [state(endpoint)["pid"]]
@@ -138,7 +143,7 @@ def test_bad_candidates_leave_the_old_one(endpoint: LocalEndpoint, deploy: Deplo
 
 
 def test_final_start_fails(endpoint: LocalEndpoint, deploy: Deploy, tmp_path: Path) -> None:
-    def spoil(_: str) -> None:
+    def spoil(_: Predict) -> None:
         [copy] = (Path(endpoint.folder) / "bundles").glob("2-*")
         (copy / "model.onnx").write_bytes(b"")
 
@@ -168,7 +173,7 @@ def test_killed_server_is_started_again(endpoint: LocalEndpoint, deploy: Deploy,
 
 
 STEPS = {
-    "while the candidate is checked": "check = lambda url: die()",
+    "while the candidate is checked": "check = lambda ask: die()",
     "after the old one ended": "LocalEndpoint._serve = lambda *_: die()",
     "before the new one is written down": "_Record.model_dump_json = lambda *_, **__: die()",
     "before the new one answers": "await_, n = LocalEndpoint._await, []\n"
@@ -187,10 +192,11 @@ def test_killed_deploy_is_healed_by_the_next(
         "import os, pathlib\n"
         "from blocks.process import LocalEndpoint, _Record\n"
         "from tasks.endpoint import smoke_test as check\n"
+        "from tests.blocks.test_process import release\n"
         "die = lambda: os.kill(os.getpid(), 9)\n"
         f"{STEPS[step]}\n"
         f"endpoint = LocalEndpoint(port={endpoint.port}, folder={endpoint.folder!r})\n"
-        f"endpoint.deploy(pathlib.Path({str(source)!r}), '2', {digest!r}, check)\n"
+        f"endpoint.deploy(release(pathlib.Path({str(source)!r}), '2', {digest!r}), check)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -204,12 +210,12 @@ def test_killed_deploy_is_healed_by_the_next(
 
 def test_three_deploys_at_once(endpoint: LocalEndpoint, tmp_path: Path) -> None:
     checking = threading.Lock()
-    checked: list[str] = []
+    checked: list[Predict] = []
 
-    def check(url: str) -> None:
+    def check(ask: Predict) -> None:
         assert checking.acquire(blocking=False), "two deploys act at once"
-        checked.append(url)
-        smoke_test(url)
+        checked.append(ask)
+        smoke_test(ask)
         checking.release()
 
     done: list[Deployment] = []
@@ -217,7 +223,7 @@ def test_three_deploys_at_once(endpoint: LocalEndpoint, tmp_path: Path) -> None:
     digest = build_bundle(source)
 
     def deploy() -> None:
-        done.append(endpoint.deploy(source, "1", digest, check))
+        done.append(endpoint.deploy(release(source, "1", digest), check))
 
     threads = [threading.Thread(target=deploy) for _ in range(3)]
     for thread in threads:
@@ -267,7 +273,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     endpoint = LocalEndpoint(folder=str(tmp_path / "file" / "endpoint"))
     with pytest.raises(EndpointError, match=r"Cannot write to .*local-endpoint.*sentiment-endpoint"):
-        endpoint.deploy(tmp_path, "1", "0" * 64, smoke_test)
+        endpoint.deploy(release(tmp_path, "1", "0" * 64), smoke_test)
 
 
 def test_refusals_come_through(endpoint: LocalEndpoint, deploy: Deploy) -> None:

@@ -35,18 +35,6 @@ def test_passes_a_real_bundle_and_stops_a_wrong_one(tmp_path: Path) -> None:
         smoke_test(Predictor(tmp_path / "wrong").predict)
 
 
-def test_asks_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def invoke(url: str, texts: Sequence[str]) -> Predictions:
-        asked.append(url)
-        return good(texts)
-
-    monkeypatch.setattr("blocks.endpoint.invoke", invoke)
-    smoke_test("http://127.0.0.1:1")
-    assert asked == ["http://127.0.0.1:1"]
-
-
 def test_tries_odd_texts() -> None:
     assert "" in TEXTS
     assert any(not text.isascii() for text in TEXTS)

@@ -68,7 +68,7 @@ def test_prefect_deploy_makes_what_is_declared(
         jobs[name] = asyncio.run(DockerWorkerJobConfiguration.from_template_and_values(template, variables))
     cpu, gpu = jobs.values()
     assert cpu.image == gpu.image == "sentiment-train:latest"
-    assert cpu.container_create_kwargs == {"shm_size": "1g"} and cpu.mem_limit == "4g" and cpu.auto_remove
+    assert cpu.container_create_kwargs == {"shm_size": "1g"} and cpu.mem_limit == "4g" and not cpu.auto_remove
     assert gpu.container_create_kwargs == {
         "shm_size": "2g",
         "device_requests": [{"driver": "nvidia", "count": -1, "capabilities": [["gpu"]]}],

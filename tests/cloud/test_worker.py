@@ -29,7 +29,7 @@ POOL, IMAGE, HOME = "sentiment-docker", "sentiment-test/train", "/opt/sentiment-
 DEPLOYMENTS = ("etl/docker", "train/docker", "train/docker-gpu")
 WAIT = 300  # seconds that a run may take
 SMALL = {"epochs": 1, "max_tokens": 16, "batch_size": 32}
-REACH = {"network_mode": "host", "auto_remove": False}
+REACH = {"network_mode": "host"}
 
 
 @dataclass(frozen=True)

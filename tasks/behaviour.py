@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,18 @@ class BehaviourResult(_Record):
     examples: tuple[BehaviourExample, ...]
 
 
+class Outcome(NamedTuple):
+    """How one model did in one test, in sum and case by case.
+
+    Args:
+        result: The sum.
+        failed: bool (perturbed,), one a case, in the order of the suite's cases: the same for every model.
+    """
+
+    result: BehaviourResult
+    failed: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Suite:
     """Tests with their cases, ready to judge any number of models on the same texts."""
@@ -92,8 +104,8 @@ class Suite:
         """Return each distinct text of the suite once, in a fixed order."""
         return list(dict.fromkeys(text for _, cases in self.parts for case in cases.texts for text in case))
 
-    def evaluate(self, predict: Predict) -> list[BehaviourResult]:
-        """Return the result of each test, in the order of the suite; `predict` is called once.
+    def evaluate(self, predict: Predict) -> list[Outcome]:
+        """Return the outcome of each test, in the order of the suite; `predict` is called once.
 
         Args:
             predict: From n distinct texts to float (n, 3), probabilities in the order of `LABELS`.
@@ -112,7 +124,9 @@ class Suite:
                 suite.add(test, behaviour.name, behaviour.capability, behaviour.description)
         known = tools.PredictorWrapper.wrap_softmax(lambda batch: np.stack([scores[text] for text in batch]))
         suite.run(known, verbose=False)
-        return [_result(behaviour, cases, suite.tests.get(behaviour.name)) for behaviour, cases in self.parts]
+        return [
+            _outcome(behaviour, cases, suite.tests.get(behaviour.name)) for behaviour, cases in self.parts
+        ]
 
 
 def build_suite(
@@ -189,13 +203,16 @@ def _checked(given: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     return scores
 
 
-def _result(behaviour: Behaviour, cases: Cases, test: Any) -> BehaviourResult:
+def _outcome(behaviour: Behaviour, cases: Cases, test: Any) -> Outcome:
     """Return what checklist found; `test` is None where there was no case to run."""
     tested = len(cases.texts)
-    # checklist leaves out a DIR case that cannot fail (a probability too low to fall by the tolerance). Here
-    # it has passed, so that all models are judged on the same cases.
-    failures = [int(i) for i in test.fail_idxs()] if test is not None else []
-    return BehaviourResult(
+    failed = np.zeros(tested, dtype=np.bool_)
+    if test is not None:
+        # checklist leaves out a DIR case that cannot fail (a probability too low to fall by the tolerance).
+        # Here it has passed, so that all models are judged on the same cases.
+        failed[test.fail_idxs()] = True
+    count = int(failed.sum())
+    result = BehaviourResult(
         name=behaviour.name,
         capability=behaviour.capability,
         kind=behaviour.kind,
@@ -204,18 +221,19 @@ def _result(behaviour: Behaviour, cases: Cases, test: Any) -> BehaviourResult:
         perturbed=tested,
         unperturbed=cases.rows - tested,
         cases=sum(map(len, cases.texts)),
-        failed=len(failures),
-        failure_rate=len(failures) / tested if tested else None,
-        interval=_wilson(len(failures), tested) if tested else None,
+        failed=count,
+        failure_rate=count / tested if tested else None,
+        interval=_wilson(count, tested) if tested else None,
         examples=tuple(
             BehaviourExample(
                 texts=tuple(cases.texts[i]),
                 predicted=tuple(LABELS[label] for label in test.results.preds[i]),
                 expected=cases.expected[i],
             )
-            for i in failures[:MAX_EXAMPLES]
+            for i in np.flatnonzero(failed)[:MAX_EXAMPLES]
         ),
     )
+    return Outcome(result, failed)
 
 
 def _wilson(failed: int, tested: int) -> Interval:

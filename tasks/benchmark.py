@@ -129,7 +129,7 @@ def judge(
             predictions.append(probabilities.argmax(axis=1))
             advance(1)
             scores = score_kinds(probabilities, frame)
-            results = tuple(suite.evaluate(predictor.probabilities))
+            results = tuple(outcome.result for outcome in suite.evaluate(predictor.probabilities))
             evidence.append(Evidence(version=version, scores=scores, behaviour=results))
             advance(1)
     challenger, production = evidence[0], evidence[1] if len(evidence) > 1 else None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tasks.behaviour import BehaviourResult, PredictionError, Suite, build_suite
+from tasks.behaviour import BehaviourResult, Predict, PredictionError, Suite, build_suite
 from tasks.capabilities import BEHAVIOURS, CRITICISM, PRAISE
 from tasks.cases import perturbed
 from tasks.labelling import LABELS, NEGATIVE, NEUTRAL, POSITIVE
@@ -71,6 +71,10 @@ def by_name(results: Sequence[BehaviourResult]) -> dict[str, BehaviourResult]:
     return {result.name: result for result in results}
 
 
+def evaluate(suite: Suite, predict: Predict) -> list[BehaviourResult]:
+    return [outcome.result for outcome in suite.evaluate(predict)]
+
+
 def texts_by_name(suite: Suite) -> dict[str, list[list[str]]]:
     return {behaviour.name: cases.texts for behaviour, cases in suite.parts}
 
@@ -104,14 +108,27 @@ def test_templates_are_filled_and_read_as_english(suite: Suite) -> None:
 
 
 def test_negation_oracle_passes_negation(suite: Suite) -> None:
-    result = by_name(suite.evaluate(negation_oracle))["negation_mft"]
+    result = by_name(evaluate(suite, negation_oracle))["negation_mft"]
     assert (result.failed, result.failure_rate, result.examples) == (0, 0.0, ())
     assert result.interval is not None
     assert result.interval.low == 0 < result.interval.high < 0.02
 
 
+def test_outcomes_of_two_models_are_paired_case_by_case(suite: Suite) -> None:
+    # One model fails where praise is denied, the other where criticism is: never the same case.
+    negation = [behaviour.name for behaviour, _ in suite.parts].index("negation_mft")
+    cases = suite.parts[negation][1]
+    first, second = (
+        suite.evaluate(lambda texts, label=label: one_hot([label] * len(texts)))[negation].failed
+        for label in (NEGATIVE, POSITIVE)
+    )
+    assert first.dtype == second.dtype == np.bool_
+    assert (first != second).all()
+    assert [cases.allowed[i] for i in np.flatnonzero(first)] == [(NEUTRAL, POSITIVE)] * 150  # type: ignore[index]
+
+
 def test_bag_of_words_fails_negation_and_the_examples_show_it(suite: Suite) -> None:
-    results = by_name(suite.evaluate(bag_of_words))
+    results = by_name(evaluate(suite, bag_of_words))
     assert results["sentiment_words_mft"].failed == 0
     negation = results["negation_mft"]
     assert negation.failed == negation.perturbed == 300
@@ -127,14 +144,14 @@ def test_bag_of_words_fails_negation_and_the_examples_show_it(suite: Suite) -> N
 def test_constant_predictor_passes_inv_and_fails_mft(
     suite: Suite, label: int, negation: int, vocabulary: int
 ) -> None:
-    results = suite.evaluate(lambda texts: one_hot([label] * len(texts)))
+    results = evaluate(suite, lambda texts: one_hot([label] * len(texts)))
     assert [result.failed for result in results if result.kind == "INV"] == [0, 0]
     assert by_name(results)["negation_mft"].failed == negation
     assert by_name(results)["sentiment_words_mft"].failed == vocabulary
 
 
 def test_predictor_that_breaks_on_any_change_fails_inv(suite: Suite) -> None:
-    results = by_name(suite.evaluate(lambda texts: originals_only(one_hot([NEGATIVE])[0], texts)))
+    results = by_name(evaluate(suite, lambda texts: originals_only(one_hot([NEGATIVE])[0], texts)))
     typos, contractions = results["typos_inv"], results["contractions_inv"]
     assert typos.failed == typos.perturbed > 0
     assert contractions.failed == contractions.perturbed > 0
@@ -151,7 +168,7 @@ def test_inv_looks_at_the_label_alone(suite: Suite, before: float) -> None:
         original, changed = (before, (1 - before) / 2, (1 - before) / 2), (0.34, 0.4, 0.26)
         return np.array([original if text in TWEETS else changed for text in texts], dtype=np.float32)
 
-    typos = by_name(suite.evaluate(predict))["typos_inv"]
+    typos = by_name(evaluate(suite, predict))["typos_inv"]
     assert typos.failed == typos.perturbed > 0
 
 
@@ -161,7 +178,7 @@ def test_dir_allows_a_small_step_the_wrong_way(suite: Suite, loss: float, fails:
         positive = [0.5 if text in TWEETS else 0.5 - loss for text in texts]
         return np.array([(0.5 - (p - 0.5), 0.0, p) for p in positive], dtype=np.float32)
 
-    praise = by_name(suite.evaluate(predict))["praise_dir"]
+    praise = by_name(evaluate(suite, predict))["praise_dir"]
     assert praise.failed == (praise.perturbed if fails else 0)
     assert praise.examples[0].expected == "not less positive" if fails else praise.examples == ()
 
@@ -175,12 +192,12 @@ def test_dir_leaves_out_tweets_with_the_opposite_label(suite: Suite) -> None:
 
 def test_dir_judges_all_models_on_the_same_cases(suite: Suite) -> None:
     # Nothing can be taken off a probability of 0: checklist would leave these cases out.
-    praise = by_name(suite.evaluate(lambda texts: one_hot([NEGATIVE] * len(texts))))["praise_dir"]
+    praise = by_name(evaluate(suite, lambda texts: one_hot([NEGATIVE] * len(texts))))["praise_dir"]
     assert (praise.perturbed, praise.failed, praise.failure_rate) == (4, 0, 0.0)
 
 
 def test_interval_is_wilsons(suite: Suite) -> None:
-    words = by_name(suite.evaluate(lambda texts: one_hot([NEGATIVE] * len(texts))))["sentiment_words_mft"]
+    words = by_name(evaluate(suite, lambda texts: one_hot([NEGATIVE] * len(texts))))["sentiment_words_mft"]
     n, rate, z = 300, 150 / 300, 1.959964
     half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     assert words.interval is not None
@@ -203,15 +220,15 @@ def test_each_distinct_text_is_predicted_once() -> None:
 
 
 def test_two_models_on_one_suite_do_not_disturb_each_other(suite: Suite) -> None:
-    before = suite.evaluate(bag_of_words)
-    assert suite.evaluate(negation_oracle) != before
-    assert suite.evaluate(bag_of_words) == before
-    assert build_suite(TWEETS, TWEET_LABELS, seed=3).evaluate(bag_of_words) == before
+    before = evaluate(suite, bag_of_words)
+    assert evaluate(suite, negation_oracle) != before
+    assert evaluate(suite, bag_of_words) == before
+    assert evaluate(build_suite(TWEETS, TWEET_LABELS, seed=3), bag_of_words) == before
 
 
 @pytest.mark.parametrize("name", ["failed", "interval"])
 def test_results_are_frozen_and_survive_json(suite: Suite, name: str) -> None:
-    for result in suite.evaluate(bag_of_words):
+    for result in evaluate(suite, bag_of_words):
         assert BehaviourResult.model_validate_json(result.model_dump_json()) == result
         with pytest.raises(ValidationError, match="frozen"):
             setattr(result, name, 0)
@@ -269,7 +286,7 @@ def test_limit_offers_the_same_few_tweets_to_each_test() -> None:
 
 def test_tweets_that_cannot_be_changed_are_counted() -> None:
     tweets = ["", "a", "🙂", "🙂🙂", "oo", " ", "can't", "It Iſ not is not so"]
-    results = by_name(build_suite(tweets, [NEUTRAL] * len(tweets)).evaluate(bag_of_words))
+    results = by_name(evaluate(build_suite(tweets, [NEUTRAL] * len(tweets)), bag_of_words))
     typos, contractions = results["typos_inv"], results["contractions_inv"]
     assert (typos.rows, typos.perturbed, typos.unperturbed, typos.cases) == (8, 2, 6, 4)
     # checklist takes the long s for an s, and then does not know the word.
@@ -277,7 +294,7 @@ def test_tweets_that_cannot_be_changed_are_counted() -> None:
 
 
 def test_no_tweets_leave_the_templates() -> None:
-    results = build_suite([], []).evaluate(bag_of_words)
+    results = evaluate(build_suite([], []), bag_of_words)
     for result in results:
         if result.kind == "MFT":
             assert result.perturbed == 300
@@ -290,7 +307,7 @@ def test_no_cases_at_all_ask_the_model_nothing() -> None:
     def predict(texts: Sequence[str]) -> Scores:
         raise AssertionError("asked")
 
-    [result] = build_suite(["x"], [NEUTRAL], behaviours=BEHAVIOURS[4:5]).evaluate(predict)
+    [result] = evaluate(build_suite(["x"], [NEUTRAL], behaviours=BEHAVIOURS[4:5]), predict)
     assert (result.rows, result.unperturbed, result.failure_rate) == (1, 1, None)
 
 
@@ -306,7 +323,8 @@ def test_counts_add_up_for_any_tweets(tweets: list[tuple[str, int]], seed: int, 
     texts, labels = [text for text, _ in tweets], [label for _, label in tweets]
     on_tweets = [behaviour for behaviour in BEHAVIOURS if behaviour.kind != "MFT"]
     suite = build_suite(texts, labels, seed, limit, on_tweets)
-    for (_, cases), result in zip(suite.parts, suite.evaluate(bag_of_words), strict=True):
+    for (_, cases), (result, failed) in zip(suite.parts, suite.evaluate(bag_of_words), strict=True):
+        assert failed.shape == (result.perturbed,) and failed.sum() == result.failed
         assert result.rows == result.perturbed + result.unperturbed <= len(texts)
         assert 0 <= result.failed <= result.perturbed <= result.rows
         assert result.cases == sum(map(len, cases.texts)) >= 2 * result.perturbed

@@ -99,7 +99,7 @@ def gather(parameters: BenchmarkParameters, warehouse: Warehouse, tracking: Trac
     modules = behaviour, capabilities, cases, lexicons, perturbations, evaluation, gate
     numbers = [version.number for version in versions]
     judged = tracking.model, rows.digest(frame), numbers
-    identity = fingerprint(judged, parameters, *modules, packages=("checklist",))
+    identity = fingerprint(judged, parameters, *modules, packages=("checklist", "spacy"))
     with tracking.connected() as experiment:
         earlier = registry.find_run(tracking, experiment, identity)
         if earlier is not None:

@@ -168,7 +168,7 @@ BEHAVIOURS = (
         "casing_inv",
         "robustness",
         "INV",
-        "Small letters or capitals leave the label; a model that lower-cases its input cannot fail.",
+        "Small letters or capitals leave the label of a tweet: easy for a model that lower-cases its input.",
         perturbed(perturbations.casing),
     ),
     Behaviour(

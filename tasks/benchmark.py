@@ -11,6 +11,8 @@ import tasks.capabilities as capabilities
 import tasks.cases as cases
 import tasks.evaluation as evaluation
 import tasks.gate as gate
+import tasks.lexicons as lexicons
+import tasks.perturbations as perturbations
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
@@ -34,6 +36,11 @@ class BenchmarkParameters(Policy):
     seed: int = Field(default=1, ge=0, description="Of the behavioural cases and of the resampling.")
     behaviour_rows: int = Field(
         default=500, gt=0, description="Held-out tweets, at most, that a behavioural test perturbs."
+    )
+    behaviour_sentences: int = Field(
+        default=300,
+        gt=0,
+        description="Sentences, at most, that a behavioural test draws from a template group.",
     )
 
 
@@ -89,10 +96,10 @@ def gather(parameters: BenchmarkParameters, warehouse: Warehouse, tracking: Trac
     assert challenger is not None
     production = registry.aliased(tracking, registry.PRODUCTION)
     versions = [version for version in (challenger, production) if version is not None]
-    modules = behaviour, capabilities, cases, evaluation, gate
+    modules = behaviour, capabilities, cases, lexicons, perturbations, evaluation, gate
     numbers = [version.number for version in versions]
     judged = tracking.model, rows.digest(frame), numbers
-    identity = fingerprint(judged, parameters, *modules, packages=("checklist",))
+    identity = fingerprint(judged, parameters, *modules, packages=("checklist", "spacy"))
     with tracking.connected() as experiment:
         earlier = registry.find_run(tracking, experiment, identity)
         if earlier is not None:
@@ -120,7 +127,13 @@ def judge(
         run_id: Of the MLflow run that will hold the result.
     """
     texts = frame["text"].to_list()
-    suite = behaviour.build_suite(texts, frame["label"].to_list(), parameters.seed, parameters.behaviour_rows)
+    suite = behaviour.build_suite(
+        texts,
+        frame["label"].to_list(),
+        parameters.seed,
+        parameters.behaviour_rows,
+        parameters.behaviour_sentences,
+    )
     evidence, predictions = [], []
     with progress("Benchmarking", 2 * len(bundles), "stages") as advance:
         for version, folder in bundles.items():
@@ -129,7 +142,7 @@ def judge(
             predictions.append(probabilities.argmax(axis=1))
             advance(1)
             scores = score_kinds(probabilities, frame)
-            results = tuple(suite.evaluate(predictor.probabilities))
+            results = tuple(outcome.result for outcome in suite.evaluate(predictor.probabilities))
             evidence.append(Evidence(version=version, scores=scores, behaviour=results))
             advance(1)
     challenger, production = evidence[0], evidence[1] if len(evidence) > 1 else None

@@ -20,7 +20,7 @@ from tasks.runs import log_model
 from tests.bundles import build_bundle
 from tests.tweets import TELLING, tweets
 
-POLICY = BenchmarkParameters(minimum_rows=20, ceilings={}, behaviour_rows=60)
+POLICY = BenchmarkParameters(minimum_rows=20, ceilings={}, behaviour_rows=60, behaviour_sentences=10)
 
 
 def held_out(human: bool = True) -> pl.DataFrame:

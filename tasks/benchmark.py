@@ -15,6 +15,8 @@ from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
 from tasks import figures, registry, report, rows
+from tasks.baselines import Baseline
+from tasks.comparison import Capability, Gain
 from tasks.fingerprint import fingerprint
 from tasks.gate import Evidence, Policy, Verdict
 from tasks.parameters import narrow
@@ -45,7 +47,15 @@ class BenchmarkResult(BaseModel):
     verdict: Verdict = Field(description="Which version serves, and why.")
     challenger: Evidence = Field(description="What is known of the challenger.")
     production: Evidence | None = Field(description="What is known of the version in production, if any.")
-    gain: evaluation.Gain | None = Field(description="Paired difference of the two, if there are two.")
+    gain: Gain | None = Field(description="Paired difference of the two in macro recall, if there are two.")
+    capabilities: tuple[Capability, ...] = Field(
+        description="The behavioural cases by capability, challenger against production."
+    )
+    baselines: tuple[Baseline, ...] = Field(description="Simple methods on the same rows.")
+    excluded: dict[str, int] = Field(
+        description="Held-out rows, or labels, that did not judge: reason, count."
+    )
+    policy: Policy = Field(description="The policy that was applied.")
     run_id: str = Field(description="MLflow run that holds the evidence.")
 
 

@@ -6,33 +6,33 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.behaviour import BehaviourResult
-from tasks.evaluation import Gain, Scores
-
-CEILINGS = {"sentiment_words_mft": 0.4, "typos_inv": 0.2, "contractions_inv": 0.2}
-"""Default ceilings.
-
-Negation has none: the first network, trained on a few thousand tweets, does not learn it, and keeping it out
-would leave production empty. What holds for it is the margin: no later version may fail it more often.
-"""
+from tasks.comparison import Capability, Gain
+from tasks.evaluation import Scores
+from tasks.slices import Slice
 
 
 class Policy(BaseModel):
-    """What a model must show before it serves."""
+    """What a model must show before it serves; the defaults and their reasons stand in tasks/policy.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    minimum_rows: int = Field(default=100, gt=0, description="Test rows that a score needs to count.")
+    minimum_rows: int = Field(gt=0, description="Test rows that a score needs to count.")
+    minimum_cases: int = Field(gt=0, description="Cases that a capability, or a test with a ceiling, needs.")
+    capabilities: tuple[str, ...] = Field(description="Capabilities without which nobody is promoted.")
     minimum_macro_recall: float = Field(
-        default=0.5, ge=0, le=1, description="Macro recall under this never goes to production."
+        ge=0, le=1, description="Macro recall under this never goes to production."
     )
     ceilings: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
-        default=CEILINGS, description="Behavioural tests that, failed more often than this, keep a model out."
+        description="Behavioural tests that, failed more often than this, keep a model out."
     )
     minimum_gain: float = Field(
-        default=0.01, ge=0, le=1, description="Macro recall that a challenger must gain over production."
+        ge=0, le=1, description="Macro recall that a challenger must gain over production."
     )
     maximum_loss: float = Field(
-        default=0.05, ge=0, le=1, description="How much more often a challenger may fail a behavioural test."
+        ge=0, le=1, description="Share of a capability's cases that a challenger may lose to production."
+    )
+    significance: float = Field(
+        gt=0, lt=0.5, description="Chance of error of the tests of gain and loss, each one-sided."
     )
 
 
@@ -43,6 +43,7 @@ class Evidence(BaseModel):
 
     version: str = Field(description="Version in the model registry.")
     scores: tuple[Scores, ...] = Field(description="Scores on held-out rows, one for each kind of labels.")
+    slices: tuple[Slice, ...] = Field(description="Macro recall on parts of these rows.")
     behaviour: tuple[BehaviourResult, ...] = Field(description="Results of the behavioural tests.")
 
     def judged_by(self, policy: Policy) -> Scores | None:

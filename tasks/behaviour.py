@@ -9,22 +9,24 @@ Source: Ribeiro et al., "Beyond Accuracy: Behavioral Testing of NLP Models with 
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.capabilities import BEHAVIOURS
-from tasks.cases import Behaviour, Cases, Kind, Material, checklist_tools
+from tasks.cases import Behaviour, Cases, Kind, Material, checklist_tools, generators_kept
 from tasks.labelling import LABELS
 
 Predict = Callable[[Sequence[str]], NDArray[np.float32]]
 
 MAX_EXAMPLES = 5
+SENTENCES = 300
+"""Cases drawn from each template group by default: with all tests, more than 10,000."""
 
 
 class PredictionError(ValueError):
@@ -65,7 +67,9 @@ class BehaviourResult(_Record):
         failed: Cases failed.
         failure_rate: failed / perturbed; None where nothing could be tested.
         interval: Wilson interval of the failure rate; None where nothing could be tested.
-        examples: The first failing cases, at most five.
+        examples: Failing cases, at most five, from the first to the last.
+        groups: How often each group of people fared otherwise: in MFT its cases that failed, in INV those in
+            which its text got another label than most of the case. Empty where a test has no such groups.
     """
 
     name: str
@@ -80,6 +84,7 @@ class BehaviourResult(_Record):
     failure_rate: float | None
     interval: Interval | None
     examples: tuple[BehaviourExample, ...]
+    groups: dict[str, int] = Field(default_factory=dict)
 
 
 class Outcome(NamedTuple):
@@ -115,14 +120,14 @@ class Suite:
         """
         tools = checklist_tools()
         texts = self.texts()
-        given = checked(predict(texts), texts) if texts else ()
-        scores = dict(zip(texts, given, strict=True))
+        given = checked(predict(texts) if texts else np.empty((0, len(LABELS))), texts)
+        position = {text: i for i, text in enumerate(texts)}
         suite = tools.TestSuite()
         for behaviour, cases in self.parts:
             if cases.texts:  # checklist cannot run a test without cases
-                test = tools.kinds[behaviour.kind](cases.texts, cases.expect, labels=cases.allowed)
+                test = tools.kinds[behaviour.kind](cases.texts, cases.expect, labels=cases.targets)
                 suite.add(test, behaviour.name, behaviour.capability, behaviour.description)
-        known = tools.PredictorWrapper.wrap_softmax(lambda batch: np.stack([scores[text] for text in batch]))
+        known = tools.PredictorWrapper.wrap_softmax(lambda batch: given[[position[text] for text in batch]])
         suite.run(known, verbose=False)
         return [
             _outcome(behaviour, cases, suite.tests.get(behaviour.name)) for behaviour, cases in self.parts
@@ -134,6 +139,7 @@ def build_suite(
     labels: Sequence[int],
     seed: int = 0,
     limit: int | None = 500,
+    sentences: int = SENTENCES,
     behaviours: Sequence[Behaviour] = BEHAVIOURS,
 ) -> Suite:
     """Return the tests with their cases; equal arguments give equal cases, in any process.
@@ -146,6 +152,7 @@ def build_suite(
         labels: Their labels, int (n,), positions in `LABELS`.
         seed: Seeds the choice of tweets and words and the perturbations.
         limit: At most so many tweets are offered to each test, the same ones to all; None for all tweets.
+        sentences: At most so many cases are drawn from each group of templates.
         behaviours: The tests.
 
     Raises:
@@ -159,9 +166,9 @@ def build_suite(
         raise ValueError(f"limit is {limit}: give the greatest number of tweets a test, or None for all.")
     count = len(tweets) if limit is None else min(limit, len(tweets))
     chosen = sorted(random.Random(seed).sample(range(len(tweets)), count))
-    material = Material(tuple(tweets[i] for i in chosen), tuple(int(labels[i]) for i in chosen))
+    material = Material(tuple(tweets[i] for i in chosen), tuple(int(labels[i]) for i in chosen), sentences)
     parts = []
-    with _generators_kept():
+    with generators_kept():
         checklist_tools()  # imported before the seeds are set: an import may draw, too
         for behaviour in behaviours:
             own = zlib.crc32(f"{seed} {behaviour.name}".encode())
@@ -169,17 +176,6 @@ def build_suite(
             np.random.seed(own)
             parts.append((behaviour, behaviour.build(material)))
     return Suite(tuple(parts))
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Give the global random generators back as they were; checklist draws from NumPy's."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def checked(given: Any, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -207,11 +203,11 @@ def _outcome(behaviour: Behaviour, cases: Cases, test: Any) -> Outcome:
     """Return what checklist found; `test` is None where there was no case to run."""
     tested = len(cases.texts)
     failed = np.zeros(tested, dtype=np.bool_)
+    given: list[NDArray[np.int64]] = []
     if test is not None:
-        # checklist leaves out a DIR case that cannot fail (a probability too low to fall by the tolerance).
-        # Here it has passed, so that all models are judged on the same cases.
-        failed[test.fail_idxs()] = True
-    count = int(failed.sum())
+        failed = ~np.asarray(test.results.passed, dtype=np.bool_)
+        given = test.results.preds
+    failures = [int(i) for i in np.flatnonzero(failed)]
     result = BehaviourResult(
         name=behaviour.name,
         capability=behaviour.capability,
@@ -221,19 +217,35 @@ def _outcome(behaviour: Behaviour, cases: Cases, test: Any) -> Outcome:
         perturbed=tested,
         unperturbed=cases.rows - tested,
         cases=sum(map(len, cases.texts)),
-        failed=count,
-        failure_rate=count / tested if tested else None,
-        interval=_wilson(count, tested) if tested else None,
+        failed=len(failures),
+        failure_rate=len(failures) / tested if tested else None,
+        interval=_wilson(len(failures), tested) if tested else None,
         examples=tuple(
             BehaviourExample(
                 texts=tuple(cases.texts[i]),
-                predicted=tuple(LABELS[label] for label in test.results.preds[i]),
+                predicted=tuple(LABELS[label] for label in given[i]),
                 expected=cases.expected[i],
             )
-            for i in np.flatnonzero(failed)[:MAX_EXAMPLES]
+            # Spread out, for the cases of a template group stand together.
+            for i in failures[:: -(-len(failures) // MAX_EXAMPLES) or 1]
         ),
+        groups=_by_group(cases.groups, given, failed),
     )
     return Outcome(result, failed)
+
+
+def _by_group(
+    groups: list[tuple[str, ...]] | None, given: list[NDArray[np.int64]], failed: NDArray[np.bool_]
+) -> dict[str, int]:
+    """Return how often each group of people fared otherwise; see `BehaviourResult`."""
+    if groups is None:
+        return {}
+    odd = dict.fromkeys(sorted({name for names in groups for name in names}), 0)
+    for names, labels, wrong in zip(groups, given, failed, strict=True):
+        most = Counter(labels.tolist()).most_common(1)[0][0]
+        for name, label in zip(names, labels, strict=True):
+            odd[name] += int(wrong if len(names) == 1 else label != most)
+    return odd
 
 
 def _wilson(failed: int, tested: int) -> Interval:

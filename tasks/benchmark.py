@@ -17,6 +17,8 @@ import tasks.cases as cases
 import tasks.comparison as comparison
 import tasks.evaluation as evaluation
 import tasks.gate as gate
+import tasks.lexicons as lexicons
+import tasks.perturbations as perturbations
 import tasks.slices as slices
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
@@ -49,6 +51,11 @@ class BenchmarkParameters(BaseModel):
     behaviour_rows: int = Field(
         default=500, gt=0, description="Held-out tweets, at most, that a behavioural test perturbs."
     )
+    behaviour_sentences: int = Field(
+        default=300,
+        gt=0,
+        description="Sentences, at most, that a behavioural test draws from a template group.",
+    )
 
 
 class BenchmarkResult(BaseModel):
@@ -62,6 +69,9 @@ class BenchmarkResult(BaseModel):
     gain: Gain | None = Field(description="Paired difference of the two in macro recall, if there are two.")
     capabilities: tuple[Capability, ...] = Field(
         description="The behavioural cases by capability, challenger against production."
+    )
+    tests: tuple[Capability, ...] = Field(
+        default=(), description="The same for each test by itself, in the order of the suite."
     )
     baselines: tuple[Baseline, ...] = Field(description="Simple methods on the same rows.")
     excluded: dict[str, int] = Field(
@@ -127,10 +137,13 @@ def gather(
     versions = [challenger, *([production] if production is not None and not alone else [])]
     numbers = [version.number for version in versions]
     judged = tracking.model, rows.digest(held_out.rows), held_out.excluded, rows.digest(training), numbers
-    modules = baselines, behaviour, capabilities, cases, comparison, evaluation, gate, slices
-    options = parameters.seed, parameters.behaviour_rows, policy
+    modules = (
+        *(behaviour, capabilities, cases, lexicons, perturbations),
+        *(baselines, comparison, evaluation, gate, slices, sys.modules[__name__]),
+    )
+    options = parameters.model_copy(update={"policy": ""}), policy
     packages = ("checklist", "nltk", "scikit-learn")
-    identity = fingerprint(judged, *options, *modules, sys.modules[__name__], packages=packages)
+    identity = fingerprint(judged, *options, *modules, packages=packages)
     with tracking.connected() as experiment:
         earlier = registry.find_run(tracking, experiment, identity)
         if earlier is not None:
@@ -180,9 +193,14 @@ def judge(
         PredictionError: What a model answers are no probabilities.
     """
     labelled = held_out.rows.drop_nulls("label")
-    tweets, labels = labelled["text"].to_list(), labelled["label"].to_list()
     with progress("Benchmarking", 2 + len(models), "stages") as advance:
-        suite = behaviour.build_suite(tweets, labels, parameters.seed, parameters.behaviour_rows)
+        suite = behaviour.build_suite(
+            labelled["text"].to_list(),
+            labelled["label"].to_list(),
+            parameters.seed,
+            parameters.behaviour_rows,
+            parameters.behaviour_sentences,
+        )
         advance(1)
         judged = []
         for version, predict in models.items():
@@ -199,14 +217,15 @@ def judge(
         targets = held_out.rows[rows.COLUMN[kind]].filter(known).to_numpy()
         mine, theirs = (found.predicted[known.to_numpy()] for found in (challenger, production))
         gain = comparison.compare(targets, mine, theirs, policy.significance, parameters.seed)
-    compared = comparison.compare_capabilities(challenger.outcomes, production and production.outcomes)
+    compared, tests = comparison.compare_behaviour(challenger.outcomes, production and production.outcomes)
     against = production and production.evidence
     return BenchmarkResult(
-        verdict=gate.decide(challenger.evidence, against, gain, compared, policy),
+        verdict=gate.decide(challenger.evidence, against, gain, compared, tests, policy),
         challenger=challenger.evidence,
         production=against,
         gain=gain,
         capabilities=compared,
+        tests=tests,
         baselines=simple,
         excluded=held_out.excluded,
         policy=policy,

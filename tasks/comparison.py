@@ -28,9 +28,9 @@ class Gain(_Record):
 
 
 class Capability(_Record):
-    """How challenger and production do in all cases of a capability, paired case by case."""
+    """How challenger and production do in all cases of a capability, or of a test, paired case by case."""
 
-    name: str = Field(description="Capability, see `tasks.capabilities`.")
+    name: str = Field(description="Capability or test, see `tasks.capabilities`.")
     tests: tuple[str, ...] = Field(description="Its tests that have cases.")
     cases: int = Field(description="Cases of these tests.")
     challenger_failed: int = Field(description="Cases that the challenger fails.")
@@ -49,7 +49,7 @@ class Capability(_Record):
         "one-sided McNemar test; null as loss."
     )
     corrected_p_value: float | None = Field(
-        description="The same, corrected for the number of capabilities (Holm); null as loss."
+        description="The same, corrected for the number of capabilities and tests (Holm); null as loss."
     )
 
 
@@ -105,10 +105,10 @@ def _resample(won: int, lost: int, total: int, seed: tuple[int, int]) -> NDArray
     return np.concatenate(parts)
 
 
-def compare_capabilities(
+def compare_behaviour(
     challenger: Sequence[Outcome], production: Sequence[Outcome] | None
-) -> tuple[Capability, ...]:
-    """Return how the two do in all cases of each capability, in the order of the suite.
+) -> tuple[tuple[Capability, ...], tuple[Capability, ...]]:
+    """Return how the two do in each capability, and in each test, in the order of the suite.
 
     McNemar's test looks at the cases on which the two differ: were they equally able, each would be lost or
     won by the toss of a coin. It is one-sided, for only a loss matters, and exact, for there may be few.
@@ -124,28 +124,35 @@ def compare_capabilities(
     pairs = list(zip(challenger, production or challenger, strict=True))
     if any(a.result.name != b.result.name or a.failed.shape != b.failed.shape for a, b in pairs):
         raise ValueError("The two models were put to other behavioural cases: evaluate both on one suite.")
-    compared = []
-    for name in dict.fromkeys(outcome.result.capability for outcome in challenger):
-        own = [(a, b) for a, b in pairs if a.result.capability == name]
-        mine = np.concatenate([a.failed for a, _ in own])
-        theirs = np.concatenate([b.failed for _, b in own]) if production is not None else None
-        tests = tuple(a.result.name for a, _ in own if len(a.failed))
-        compared.append(_capability(name, tests, mine, theirs))
-    tested = [i for i, capability in enumerate(compared) if capability.p_value is not None]
-    corrected = holm([compared[i].p_value or 0.0 for i in tested])
-    for i, p_value in zip(tested, corrected, strict=True):
-        compared[i] = compared[i].model_copy(update={"corrected_p_value": p_value})
-    return tuple(compared)
+    groups: dict[tuple[bool, str], list[tuple[Outcome, Outcome]]] = {}
+    for a, b in pairs:
+        groups.setdefault((True, a.result.capability), []).append((a, b))
+        groups.setdefault((False, a.result.name), []).append((a, b))
+    found = [_compared(name, own, production is not None) for (_, name), own in groups.items()]
+    corrected = iter(holm([one.p_value for one in found if one.p_value is not None]))
+    found = [
+        one if one.p_value is None else one.model_copy(update={"corrected_p_value": next(corrected)})
+        for one in found
+    ]
+    kinds = [capability for capability, _ in groups]
+    whole = tuple(one for one, capability in zip(found, kinds, strict=True) if capability)
+    return whole, tuple(one for one, capability in zip(found, kinds, strict=True) if not capability)
 
 
-def _capability(
-    name: str, tests: tuple[str, ...], mine: NDArray[np.bool_], theirs: NDArray[np.bool_] | None
-) -> Capability:
+def _compared(name: str, pairs: list[tuple[Outcome, Outcome]], two: bool) -> Capability:
     from scipy.stats import binomtest  # most of a second
 
-    alone: dict[str, Any] = {"name": name, "tests": tests, "cases": len(mine), "corrected_p_value": None}
-    alone["challenger_failed"] = int(mine.sum())
-    if theirs is None or not len(mine):
+    mine, theirs = (
+        np.concatenate(part) for part in zip(*((a.failed, b.failed) for a, b in pairs), strict=True)
+    )
+    alone: dict[str, Any] = {
+        "name": name,
+        "tests": tuple(a.result.name for a, _ in pairs if len(a.failed)),
+        "cases": len(mine),
+        "challenger_failed": int(mine.sum()),
+        "corrected_p_value": None,
+    }
+    if not two or not len(mine):
         unknown = ("production_failed", "lost", "won", "loss", "interval", "p_value")
         return Capability(**alone, **dict.fromkeys(unknown))
     lost, won = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())

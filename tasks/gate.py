@@ -54,6 +54,7 @@ def decide(
     production: Evidence | None,
     gain: Gain | None,
     capabilities: Sequence[Capability],
+    tests: Sequence[Capability],
     policy: Policy,
 ) -> Verdict:
     """Return the verdict: the challenger is promoted only if nothing speaks against it.
@@ -63,13 +64,14 @@ def decide(
         production: Evidence of the serving version on the same rows and cases; None if there is none.
         gain: Paired difference of the two on the rows that decide; None without production.
         capabilities: The behavioural cases by capability, the two paired if there are two.
+        tests: The same by test.
         policy: The floors and margins.
     """
-    against = _gaps(challenger, production, gain, capabilities, policy)
+    against = _gaps(challenger, production, gain, capabilities, tests, policy)
     if not against:
         against = list(_floors(challenger, policy))
         if production is not None:
-            against += _losses(production, gain, capabilities, policy)
+            against += _losses(production, gain, capabilities, tests, policy)
     return Verdict(
         decision="keep" if against else "promote",
         challenger=challenger.version,
@@ -83,13 +85,14 @@ def _gaps(
     production: Evidence | None,
     gain: Gain | None,
     capabilities: Sequence[Capability],
+    tests: Sequence[Capability],
     policy: Policy,
 ) -> list[str]:
     """Return what is missing or broken in the evidence: without it nobody is promoted."""
     gaps = [*_score_gaps(challenger, policy), *_behaviour_gaps(challenger, policy)]
     if production is not None:
         gaps += [*_score_gaps(production, policy), *_behaviour_gaps(production, policy)]
-    gaps += _capability_gaps(challenger, production, capabilities, policy)
+    gaps += _capability_gaps(challenger, production, capabilities, tests, policy)
     if production is None:
         return gaps
     both = f"Versions {challenger.version} and {production.version}"
@@ -145,7 +148,11 @@ def _behaviour_gaps(evidence: Evidence, policy: Policy) -> Iterator[str]:
 
 
 def _capability_gaps(
-    challenger: Evidence, production: Evidence | None, capabilities: Sequence[Capability], policy: Policy
+    challenger: Evidence,
+    production: Evidence | None,
+    capabilities: Sequence[Capability],
+    tests: Sequence[Capability],
+    policy: Policy,
 ) -> Iterator[str]:
     found = {capability.name: capability for capability in capabilities}
     for name in policy.capabilities:
@@ -155,11 +162,12 @@ def _capability_gaps(
                 f"Too little evidence: {name} was tested on {cases} cases, and it takes "
                 f"{policy.minimum_cases}. Load more, and more varied, rows."
             )
-    tested = {test for capability in capabilities for test in capability.tests}
+    pooled = {test for capability in capabilities for test in capability.tests}
+    alone = {(test.name, test.cases) for test in tests}
     for result in challenger.behaviour:
-        if result.perturbed and result.name not in tested:
-            yield f"The cases of {result.name} are missing in the capabilities."
-    for capability in _counting(capabilities, policy):
+        if result.perturbed and (result.name not in pooled or (result.name, result.perturbed) not in alone):
+            yield f"The cases of {result.name} are missing in the comparison."
+    for capability in (*_counting(capabilities, policy), *_counting(tests, policy)):
         if production and not _finite(capability.loss, capability.corrected_p_value):
             yield (
                 f"Versions {challenger.version} and {production.version} were not compared in "
@@ -182,7 +190,11 @@ def _floors(challenger: Evidence, policy: Policy) -> Iterator[str]:
 
 
 def _losses(
-    production: Evidence, gain: Gain | None, capabilities: Sequence[Capability], policy: Policy
+    production: Evidence,
+    gain: Gain | None,
+    capabilities: Sequence[Capability],
+    tests: Sequence[Capability],
+    policy: Policy,
 ) -> Iterator[str]:
     assert gain is not None
     if gain.difference < policy.minimum_gain or gain.low <= 0:
@@ -190,13 +202,11 @@ def _losses(
             f"Macro recall changes by {_change(gain, policy)} against version {production.version}; it takes "
             f"{policy.minimum_gain:+.3f} and an interval above 0."
         )
-    for capability in _counting(capabilities, policy):
-        loss, p_value = _loss(capability)
-        if loss > policy.maximum_loss and p_value <= policy.significance:
-            yield (
-                f"{_told(capability, production)}; more than {policy.maximum_loss:.0%}, and more than chance "
-                "explains."
-            )
+    for compared, margin in ((capabilities, policy.maximum_loss), (tests, policy.maximum_test_loss)):
+        for found in _counting(compared, policy):
+            loss, p_value = _loss(found)
+            if loss > margin and p_value <= policy.significance:
+                yield f"{_told(found, production)}: more than {margin:.0%}, and more than chance explains."
 
 
 def _merits(
@@ -223,7 +233,7 @@ def _merits(
     counting = _counting(capabilities, policy)
     if counting:
         worst = max(counting, key=lambda capability: _loss(capability)[0])
-        yield f"No capability is lost for certain; at worst, {_told(worst, production)}."
+        yield f"No capability is lost beyond the margin; at worst, {_told(worst, production)}."
     for capability in capabilities:
         if capability not in counting:
             yield f"{capability.name} does not count: {capability.cases} cases, of {policy.minimum_cases}."

@@ -37,6 +37,7 @@ class Policy(BaseModel):
     maximum_loss: Share = Field(
         description="Share of a capability's cases by which a challenger may fail more than production."
     )
+    maximum_test_loss: Share = Field(description="The same for a single test.")
     significance: float = Field(
         gt=0, lt=0.5, description="Chance of error of the test of the gain, and of those of losses together."
     )

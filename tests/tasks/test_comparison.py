@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from tasks.behaviour import BehaviourResult, Outcome
-from tasks.comparison import Capability, compare, compare_capabilities, holm
+from tasks.comparison import Capability, compare, compare_behaviour, holm
 from tasks.evaluation import evaluate
 
 Labels = NDArray[np.int8]
@@ -170,7 +170,7 @@ def paired(lost: int, won: int, both: int, neither: int) -> tuple[NDArray[np.boo
 
 def compared(lost: int, won: int, both: int = 3, neither: int = 20) -> Capability:
     mine, theirs = paired(lost, won, both, neither)
-    [found] = compare_capabilities([outcome(mine)], [outcome(theirs)])
+    [found], [_] = compare_behaviour([outcome(mine)], [outcome(theirs)])
     return found
 
 
@@ -179,7 +179,7 @@ def test_mcnemars_test_worked_out_by_hand() -> None:
     assert (found.cases, found.challenger_failed, found.production_failed) == (20, 9, 6)
     assert (found.lost, found.won, found.loss) == (4, 1, 3 / 20)
     assert found.p_value == pytest.approx((5 + 1) / 2**5)  # 4 or 5 of 5 tosses
-    assert found.corrected_p_value == found.p_value
+    assert found.corrected_p_value == 2 * found.p_value  # a capability and its only test
     assert found.interval is not None
     assert found.interval.low < 3 / 20 < found.interval.high <= 5 / 20
 
@@ -236,7 +236,7 @@ def test_cases_are_pooled_by_capability_in_the_order_of_the_suite() -> None:
     empty = np.zeros(0, np.bool_)
     mine = [outcome(yes, "a", "x"), outcome(no, "b", "y"), outcome(no, "c", "x"), outcome(empty, "d", "z")]
     theirs = [outcome(no, "a", "x"), outcome(yes, "b", "y"), outcome(yes, "c", "x"), outcome(empty, "d", "z")]
-    x, y, z = compare_capabilities(mine, theirs)
+    (x, y, z), (a, b, c, d) = compare_behaviour(mine, theirs)
     assert (x.name, x.tests, x.cases, x.lost, x.won) == ("x", ("a", "c"), 4, 1, 1)
     assert (y.name, y.tests, y.cases, y.lost, y.won) == ("y", ("b",), 2, 0, 1)
     assert (z.name, z.tests, z.cases, z.loss, z.p_value, z.corrected_p_value) == (
@@ -248,10 +248,13 @@ def test_cases_are_pooled_by_capability_in_the_order_of_the_suite() -> None:
         None,
     )
     assert x.corrected_p_value == 1
+    assert (a.name, a.tests, a.cases, a.lost, a.won) == ("a", ("a",), 2, 1, 0)
+    assert [(test.name, test.lost, test.won) for test in (b, c)] == [("b", 0, 1), ("c", 0, 1)]
+    assert (d.name, d.cases, d.p_value) == ("d", 0, None)
 
 
 def test_alone_nothing_is_compared() -> None:
-    [found] = compare_capabilities([outcome(np.array([True, False, False]))], None)
+    [found], [_] = compare_behaviour([outcome(np.array([True, False, False]))], None)
     assert (found.cases, found.challenger_failed) == (3, 1)
     assert {found.production_failed, found.lost, found.won, found.loss, found.p_value} == {None}
 
@@ -260,6 +263,6 @@ def test_other_cases_are_refused() -> None:
     one = outcome(np.array([True, False]))
     for other in (outcome(np.array([True])), outcome(np.array([True, False]), "two")):
         with pytest.raises(ValueError, match="one suite"):
-            compare_capabilities([one], [other])
+            compare_behaviour([one], [other])
     with pytest.raises(ValueError, match="zip"):
-        compare_capabilities([one], [one, one])
+        compare_behaviour([one], [one, one])

@@ -33,7 +33,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.samp
 
 def benchmark(verdict: Verdict, challenger: Evidence, production: Evidence | None, **more: Any) -> str:
     basis = {"gain": production and CLEAR, "baselines": (), "excluded": {}, "policy": POLICY, "run_id": "r"}
-    found = {"capabilities": paired(challenger, production), **basis, **more}
+    found = {"capabilities": paired(challenger, production)[0], **basis, **more}
     return page_of(BenchmarkResult(verdict=verdict, challenger=challenger, production=production, **found))
 
 

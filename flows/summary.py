@@ -117,15 +117,28 @@ class Summary(BaseModel):
         if self.benchmark is None:
             return []
         rows: list[tuple[str, str]] = []
-        for evidence in filter(None, (self.benchmark.challenger, self.benchmark.production)):
+        compared = self.benchmark.capabilities
+        failed = [[found.challenger_failed for found in compared], [f.production_failed for f in compared]]
+        models = self.benchmark.challenger, self.benchmark.production
+        for evidence, failures in zip(models, failed, strict=True):
+            if evidence is None:
+                continue
             for scores in evidence.scores:
                 name = f"Version {evidence.version}, {KINDS[scores.labels]} labels"
                 values = f"macro recall {scores.macro_recall:.3f}, accuracy {scores.accuracy:.3f}"
                 rows.append((name, f"{values} ({scores.rows:,} test rows)"))
-            failures = (
-                f"{result.name} {result.failed} of {result.perturbed}" for result in evidence.behaviour
+            lines = (
+                f"{c.name} {count:,} of {c.cases:,}" for c, count in zip(compared, failures, strict=True)
             )
-            rows.append((f"Version {evidence.version}, failed cases", "\n".join(failures)))
+            rows.append((f"Version {evidence.version}, failed cases", "\n".join(lines)))
+        for baseline in self.benchmark.baselines:
+            values = ", ".join(f"{s.macro_recall:.3f} on {KINDS[s.labels]} labels" for s in baseline.scores)
+            rows.append(
+                (f"Baseline {baseline.name}", f"macro recall {values}" if values else baseline.reason)
+            )
+        left_out = (f"{count:,} {reason}" for reason, count in self.benchmark.excluded.items())
+        if self.benchmark.excluded:
+            rows.append(("Left out of the benchmark", "\n".join(left_out)))
         verdict = self.benchmark.verdict
         return [*rows, ("Verdict", "\n".join([verdict.headline(), *verdict.reasons]))]
 

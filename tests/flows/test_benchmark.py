@@ -1,6 +1,5 @@
 """The benchmark on a real Prefect API, a real registry and bundles that do answer."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from prefect.events.worker import EventsWorker
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
-from containers.serve.predictor import WINDOW, Predictor
+from containers.serve.predictor import Predictor
 from flows.benchmark import benchmark
 from tasks import registry, report
 from tasks.behaviour import PredictionError
@@ -272,17 +271,6 @@ def test_the_report_is_in_prefect_and_in_mlflow(
 # Bad input
 
 
-def test_a_test_set_of_one_class_promotes_nothing(models: Registry, warehouse: DuckDBWarehouse) -> None:
-    warehouse.merge([held_out().with_columns(label=pl.lit(1, pl.Int8), human_label=pl.lit(1, pl.Int8))])
-    models.challenge("first")
-    result = models.run()
-    assert result.verdict.decision == "keep" and models.at("production") is None
-    assert "all 120 rows that version 1 was tested on have the same human label" in " ".join(
-        result.verdict.reasons
-    )
-    assert result.challenger.scores[0].classes[0].label == "negative"
-
-
 def test_rows_that_were_learned_from_do_not_judge(models: Registry, warehouse: DuckDBWarehouse) -> None:
     rows = held_out().with_columns(cleaned_text=pl.concat_str(pl.lit("row "), "id"))
     seen = rows.filter(pl.col("split") == "train").with_columns(
@@ -296,26 +284,17 @@ def test_rows_that_were_learned_from_do_not_judge(models: Registry, warehouse: D
     assert "Left out: 3 rows whose text" in report.benchmark(result)
 
 
-@pytest.mark.parametrize(
-    ("answers", "told"),
-    [
-        (lambda n: np.full((n, 3), np.nan, np.float32), "are no probabilities, for example"),
-        (lambda n: np.full((n, 2), 0.5, np.float32), r"gave an array of shape \(\d+, 2\)"),
-        (lambda n: np.full((n - 1, 3), 1 / 3, np.float32), "gave an array of shape"),
-        (lambda n: np.full((n, 3), 5, np.float32), "sum to 1"),
-    ],
-    ids=["NaN", "two classes", "a row too few", "logits"],
-)
 def test_a_model_that_answers_nonsense_never_promotes(
-    answers: Callable[[int], Any], told: str, rows: None, models: Registry, monkeypatch: pytest.MonkeyPatch
+    rows: None, models: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Promote on exception: what could not be judged replaces what serves."""
     first = models.challenge("first", flipped=True)
     assert models.run(minimum_macro_recall=0).verdict.decision == "promote"
     second = models.challenge("second")
     with monkeypatch.context() as patched:
-        patched.setattr(Predictor, "probabilities", lambda _, texts: answers(len(texts)))
-        with pytest.raises(PredictionError, match=f"Version 2 cannot be judged.*{told}"):
+        nonsense = lambda _, texts: np.full((len(texts), 3), np.nan, np.float32)  # noqa: E731
+        patched.setattr(Predictor, "probabilities", nonsense)
+        with pytest.raises(PredictionError, match="Version 2 cannot be judged.*NaN comes from the weights"):
             models.run()
     assert (models.at("production"), models.at("challenger")) == (first, second)
     assert "verdict" not in models.tags(second)
@@ -378,23 +357,3 @@ def test_each_champion_is_a_version_of_its_own(rows: None, models: Registry, tra
     served[good] = registry.bundle_folder(tracking, registry.production(tracking))
     answers = {number: Predictor(folder).predict(["love"])[0]["label"] for number, folder in served.items()}
     assert answers == {wrong: "negative", good: "positive"}
-
-
-def test_all_rows_are_scored_and_not_the_first_batch_alone(
-    models: Registry, warehouse: DuckDBWarehouse
-) -> None:
-    """Only the first batch: a model that is right on it and wrong on the rest is found out."""
-    count = 3 * WINDOW // 2
-    rows = pl.concat([held_out()[6:]] * (count // 120 + 1))[:count]
-    number = pl.int_range(pl.len())
-    rows = rows.with_columns(
-        id=pl.format("many:{}", number),
-        # in the order of the ids, the second half says the opposite of what it means
-        label=pl.when(number.cast(pl.String) < "5").then("label").otherwise(pl.lit(0)).cast(pl.Int8),
-        human_label=pl.lit(None, pl.Int8),
-    )
-    warehouse.merge([rows])
-    models.challenge("first")
-    [scores] = models.run().challenger.scores
-    assert scores.rows == count > WINDOW
-    assert scores.macro_recall < 1 and sum(map(sum, scores.confusion)) == count

@@ -117,27 +117,26 @@ class Summary(BaseModel):
         if self.benchmark is None:
             return []
         rows: list[tuple[str, str]] = []
-        compared = self.benchmark.capabilities
-        failed = [[found.challenger_failed for found in compared], [f.production_failed for f in compared]]
-        models = self.benchmark.challenger, self.benchmark.production
-        for evidence, failures in zip(models, failed, strict=True):
+        models = {
+            "challenger_failed": self.benchmark.challenger,
+            "production_failed": self.benchmark.production,
+        }
+        for failed, evidence in models.items():
             if evidence is None:
                 continue
             for scores in evidence.scores:
                 name = f"Version {evidence.version}, {KINDS[scores.labels]} labels"
                 values = f"macro recall {scores.macro_recall:.3f}, accuracy {scores.accuracy:.3f}"
                 rows.append((name, f"{values} ({scores.rows:,} test rows)"))
-            lines = (
-                f"{c.name} {count:,} of {c.cases:,}" for c, count in zip(compared, failures, strict=True)
-            )
+            lines = (f"{c.name} {getattr(c, failed):,} of {c.cases:,}" for c in self.benchmark.capabilities)
             rows.append((f"Version {evidence.version}, failed cases", "\n".join(lines)))
         for baseline in self.benchmark.baselines:
             values = ", ".join(f"{s.macro_recall:.3f} on {KINDS[s.labels]} labels" for s in baseline.scores)
             rows.append(
                 (f"Baseline {baseline.name}", f"macro recall {values}" if values else baseline.reason)
             )
-        left_out = (f"{count:,} {reason}" for reason, count in self.benchmark.excluded.items())
-        if self.benchmark.excluded:
+        left_out = [f"{count:,} {reason}" for reason, count in self.benchmark.excluded.items()]
+        if left_out:
             rows.append(("Left out of the benchmark", "\n".join(left_out)))
         verdict = self.benchmark.verdict
         return [*rows, ("Verdict", "\n".join([verdict.headline(), *verdict.reasons]))]

@@ -117,15 +117,27 @@ class Summary(BaseModel):
         if self.benchmark is None:
             return []
         rows: list[tuple[str, str]] = []
-        for evidence in filter(None, (self.benchmark.challenger, self.benchmark.production)):
+        models = {
+            "challenger_failed": self.benchmark.challenger,
+            "production_failed": self.benchmark.production,
+        }
+        for failed, evidence in models.items():
+            if evidence is None:
+                continue
             for scores in evidence.scores:
                 name = f"Version {evidence.version}, {KINDS[scores.labels]} labels"
                 values = f"macro recall {scores.macro_recall:.3f}, accuracy {scores.accuracy:.3f}"
                 rows.append((name, f"{values} ({scores.rows:,} test rows)"))
-            failures = (
-                f"{result.name} {result.failed} of {result.perturbed}" for result in evidence.behaviour
+            lines = (f"{c.name} {getattr(c, failed):,} of {c.cases:,}" for c in self.benchmark.capabilities)
+            rows.append((f"Version {evidence.version}, failed cases", "\n".join(lines)))
+        for baseline in self.benchmark.baselines:
+            values = ", ".join(f"{s.macro_recall:.3f} on {KINDS[s.labels]} labels" for s in baseline.scores)
+            rows.append(
+                (f"Baseline {baseline.name}", f"macro recall {values}" if values else baseline.reason)
             )
-            rows.append((f"Version {evidence.version}, failed cases", "\n".join(failures)))
+        left_out = [f"{count:,} {reason}" for reason, count in self.benchmark.excluded.items()]
+        if left_out:
+            rows.append(("Left out of the benchmark", "\n".join(left_out)))
         verdict = self.benchmark.verdict
         return [*rows, ("Verdict", "\n".join([verdict.headline(), *verdict.reasons]))]
 

@@ -120,7 +120,7 @@ class Suite:
         """
         tools = checklist_tools()
         texts = self.texts()
-        given = _checked(predict(texts) if texts else np.empty((0, len(LABELS))), texts)
+        given = checked(predict(texts) if texts else np.empty((0, len(LABELS))), texts)
         position = {text: i for i, text in enumerate(texts)}
         suite = tools.TestSuite()
         for behaviour, cases in self.parts:
@@ -178,7 +178,7 @@ def build_suite(
     return Suite(tuple(parts))
 
 
-def _checked(given: Any, texts: Sequence[str]) -> NDArray[np.float32]:
+def checked(given: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     """Return a model's answer as float32 (n, 3), or raise `PredictionError`."""
     scores = np.asarray(given, dtype=np.float32)
     wanted = (len(texts), len(LABELS))

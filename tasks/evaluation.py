@@ -1,19 +1,27 @@
-"""Evaluation: how well predictions match labels, and whether one model beats another on the same rows."""
+"""Evaluation: how well the answers of a model match labels."""
+
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.behaviour import Interval
 from tasks.labelling import LABELS
-from tasks.rows import LabelKind
+from tasks.rows import COLUMN, LabelKind
 
 RESAMPLES = 10_000
+BINS = 15
+"""Of equal width over the probability of the predicted label, as in Guo et al. (2017)."""
 
 
-class ClassScores(BaseModel):
-    """Scores of one class."""
-
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassScores(_Record):
+    """Scores of one class."""
 
     label: str
     rows: int
@@ -22,65 +30,102 @@ class ClassScores(BaseModel):
     f1: float
 
 
-class Scores(BaseModel):
-    """Scores of a model on labelled rows."""
+class ReliabilityBin(_Record):
+    """Rows whose predicted label has a probability in (low, high]: are they right as often as that says?"""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    low: float = Field(description="Lower edge of the bin, exclusive.")
+    high: float = Field(description="Upper edge, inclusive.")
+    rows: int = Field(description="Rows in the bin, more than 0.")
+    confidence: float = Field(description="Mean probability of the predicted labels.")
+    accuracy: float = Field(description="Share of predicted labels that are right.")
+
+
+class Scores(_Record):
+    """Scores of a model on labelled rows."""
 
     labels: LabelKind = Field(description="Whose labels judge: TextBlob's (weak) or people's.")
     rows: int = Field(description="Number of rows.")
     macro_recall: float = Field(description="Mean recall of the classes; chance is 1/3 for three classes.")
+    macro_recall_interval: Interval | None = Field(
+        default=None, description="95% interval of it; null in results of earlier releases."
+    )
     macro_f1: float = Field(description="Mean F1 of the classes.")
     accuracy: float = Field(description="Share of right predictions.")
-    log_loss: float = Field(description="Mean negative log probability of the label, in nats.")
+    log_loss: float | None = Field(
+        description="Mean negative log probability of the label, in nats; null without probabilities."
+    )
+    calibration_error: float | None = Field(
+        default=None,
+        description="Expected calibration error: mean distance of confidence and accuracy over the bins, "
+        "weighted by rows; null without probabilities.",
+    )
+    reliability: tuple[ReliabilityBin, ...] = Field(
+        default=(), description="The bins that have rows, by rising probability; none without probabilities."
+    )
     classes: tuple[ClassScores, ...] = Field(description="Scores of each class that occurs.")
     confusion: tuple[tuple[int, ...], ...] = Field(
         description="Rows of the label (row) predicted as (column)."
     )
 
 
-class Gain(BaseModel):
-    """Difference of two models' macro recall on the same rows, with its uncertainty."""
+def score_kinds(answers: NDArray[Any], rows: pl.DataFrame) -> tuple[Scores, ...]:
+    """Return the scores by each kind of labels that the rows have, never mixed.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Args:
+        answers: To the rows, see `evaluate`.
+        rows: Columns label and human_label, null where there is none.
+    """
+    scores = []
+    for kind, column in COLUMN.items():
+        known = rows[column].is_not_null()
+        if known.any():
+            scores.append(evaluate(kind, rows[column].filter(known).to_numpy(), answers[known.to_numpy()]))
+    return tuple(scores)
 
-    difference: float = Field(description="Challenger minus production.")
-    low: float = Field(description="5th percentile of the difference over resamples of the rows.")
-    high: float = Field(description="95th percentile.")
 
-
-def evaluate(labels: LabelKind, targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> Scores:
-    """Score probabilities against labels.
+def evaluate(
+    labels: LabelKind, targets: NDArray[np.int8], answers: NDArray[np.float32] | NDArray[np.int_]
+) -> Scores:
+    """Score answers against labels.
 
     Args:
         labels: Kind of the labels.
-        targets: int8 (n,), n > 0.
-        probabilities: float32 (n, 3) in the order of `LABELS`.
+        targets: int8 (n,), n > 0, positions in `LABELS`.
+        answers: Probabilities, float (n, 3) in the order of `LABELS`; or, of a model that has none,
+            predicted labels, int (n,).
 
     Raises:
-        ValueError: There are no rows, or a probability is not finite.
+        ValueError: There are no rows, a target is none of ours, or there is not one finite answer a row.
     """
     from sklearn import metrics
 
     if not len(targets):
         raise ValueError(f"There are no rows with {labels} labels to evaluate on.")
-    if not np.isfinite(probabilities).all():
+    if not np.isin(targets, range(len(LABELS))).all():
+        raise ValueError(f"Some {labels} labels are none of 0 to {len(LABELS) - 1}: leave these rows out.")
+    sure = answers.ndim == 2
+    if answers.shape != (len(targets), len(LABELS))[: 2 if sure else 1]:
+        raise ValueError(f"The model gives answers of the shape {answers.shape} to {len(targets)} rows.")
+    if not np.isfinite(answers).all():
         raise ValueError("The model gives probabilities that are not finite: train it again.")
-    predicted = probabilities.argmax(axis=1)
-    exact = probabilities.astype(np.float64)
-    exact /= exact.sum(axis=1, keepdims=True)
+    predicted: NDArray[Any] = answers.argmax(axis=1) if sure else answers
     present = sorted({int(target) for target in targets})
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         targets, predicted, labels=present, zero_division=0.0
     )
     confusion = metrics.confusion_matrix(targets, predicted, labels=range(len(LABELS)))
+    bins, log_loss = _certainty(targets, answers) if sure else ((), None)
+    rows = len(targets)
     return Scores(
         labels=labels,
-        rows=len(targets),
+        rows=rows,
         macro_recall=float(recall.mean()),
+        macro_recall_interval=_interval(recall, support.astype(np.int64)),
         macro_f1=float(f1.mean()),
         accuracy=float(metrics.accuracy_score(targets, predicted)),
-        log_loss=float(metrics.log_loss(targets, exact, labels=range(len(LABELS)))),
+        log_loss=log_loss,
+        calibration_error=sum(b.rows * abs(b.accuracy - b.confidence) for b in bins) / rows if sure else None,
+        reliability=bins,
         classes=tuple(
             ClassScores(
                 label=LABELS[label],
@@ -95,31 +140,40 @@ def evaluate(labels: LabelKind, targets: NDArray[np.int8], probabilities: NDArra
     )
 
 
-def compare(
-    targets: NDArray[np.int8], challenger: NDArray[np.int_], production: NDArray[np.int_], seed: int = 0
-) -> Gain:
-    """Return how much macro recall the challenger gains, by a paired bootstrap within the classes.
+def _certainty(
+    targets: NDArray[np.int8], probabilities: NDArray[Any]
+) -> tuple[tuple[ReliabilityBin, ...], float]:
+    """Return the bins that have rows, and the log loss.
 
-    The bootstrap resamples rows, so it tests the very metric that decides, and it keeps the pairing: rows
-    that both models get right or wrong say nothing about which is better. Within a class the resampled
-    counts of the four outcomes (both right, one, the other, none) are multinomial, so they are drawn so.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 8.
-
-    Args:
-        targets: int8 (n,).
-        challenger: Predicted labels (n,).
-        production: Predicted labels (n,) on the same rows.
-        seed: Of the resampling.
+    Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017).
     """
-    random = np.random.default_rng(seed)
-    differences, resampled = [], []
-    for label in np.unique(targets):
-        rows = targets == label
-        won = np.sum((challenger == label)[rows] & (production != label)[rows])
-        lost = np.sum((challenger != label)[rows] & (production == label)[rows])
-        total = rows.sum()
-        differences.append((won - lost) / total)
-        draws = random.multinomial(total, np.array([won, lost, total - won - lost]) / total, RESAMPLES)
-        resampled.append((draws[:, 0] - draws[:, 1]) / total)
-    low, high = np.quantile(np.mean(resampled, axis=0), [0.05, 0.95])
-    return Gain(difference=float(np.mean(differences)), low=float(low), high=float(high))
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import log_loss
+
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)
+    top = exact.max(axis=1)
+    accuracies, confidences = calibration_curve(exact.argmax(axis=1) == targets, top, n_bins=BINS)
+    edges = np.linspace(0, 1, BINS + 1)
+    counts = np.bincount(np.searchsorted(edges[1:-1], top), minlength=BINS)
+    bins = tuple(
+        ReliabilityBin(
+            low=float(edges[i]),
+            high=float(edges[i + 1]),
+            rows=int(counts[i]),
+            confidence=float(confidence),
+            accuracy=float(accuracy),
+        )
+        for i, confidence, accuracy in zip(np.flatnonzero(counts), confidences, accuracies, strict=True)
+    )
+    return bins, float(log_loss(targets, exact, labels=range(len(LABELS))))
+
+
+def _interval(recall: NDArray[np.float64], rows: NDArray[np.int_]) -> Interval:
+    """Return the 95 % interval of the mean of the classes' recalls, by a bootstrap within the classes.
+
+    What a resample of a class gets right is binomial, so it is drawn so.
+    """
+    drawn = np.random.default_rng(0).binomial(rows, recall, (RESAMPLES, len(rows))) / rows
+    low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
+    return Interval(low=float(low), high=float(high))

@@ -223,7 +223,7 @@ def _outcome(behaviour: Behaviour, cases: Cases, test: Any) -> Outcome:
         cases=sum(map(len, cases.texts)),
         failed=count,
         failure_rate=count / tested if tested else None,
-        interval=_wilson(count, tested) if tested else None,
+        interval=wilson(count, tested) if tested else None,
         examples=tuple(
             BehaviourExample(
                 texts=tuple(cases.texts[i]),
@@ -236,7 +236,7 @@ def _outcome(behaviour: Behaviour, cases: Cases, test: Any) -> Outcome:
     return Outcome(result, failed)
 
 
-def _wilson(failed: int, tested: int) -> Interval:
+def wilson(failed: int, tested: int) -> Interval:
     """Return the interval of Wilson (1927), which also holds for few cases and for rates near 0 and 1."""
     from scipy.stats import binomtest  # most of a second
 

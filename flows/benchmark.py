@@ -9,17 +9,19 @@ from flows import cli
 from tasks import benchmark as steps
 from tasks import report
 from tasks.benchmark import BenchmarkParameters, BenchmarkResult
+from tasks.policy import read_policy
 
 
 @flow(name="benchmark")
 def benchmark(parameters: BenchmarkParameters = BenchmarkParameters()) -> BenchmarkResult:
     """Benchmark the newest version; it becomes production if the gate says so, else it is archived."""
+    policy = read_policy(parameters.policy)
     warehouse, tracking = Warehouse.current(), Tracking.current()
     result = steps.find(tracking)
     if result is None:
-        result = steps.gather(parameters, warehouse, tracking)
+        result = steps.gather(parameters, policy, warehouse, tracking)
         steps.apply(result, tracking)
-    page = report.benchmark(result.verdict, result.challenger, result.production)
+    page = report.benchmark(result)
     create_markdown_artifact(page, key="benchmark", description=result.verdict.reasons[0])
     return result
 

@@ -115,7 +115,7 @@ class Suite:
         """
         tools = checklist_tools()
         texts = self.texts()
-        given = _checked(predict(texts), texts) if texts else ()
+        given = checked(predict(texts), texts) if texts else ()
         scores = dict(zip(texts, given, strict=True))
         suite = tools.TestSuite()
         for behaviour, cases in self.parts:
@@ -182,7 +182,7 @@ def _generators_kept() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def _checked(given: Any, texts: Sequence[str]) -> NDArray[np.float32]:
+def checked(given: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     """Return a model's answer as float32 (n, 3), or raise `PredictionError`."""
     scores = np.asarray(given, dtype=np.float32)
     wanted = (len(texts), len(LABELS))

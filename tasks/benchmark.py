@@ -1,16 +1,23 @@
 """The steps of the flow `benchmark`: evidence, verdict, registry."""
 
-from pathlib import Path
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from prefect.events import emit_event
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import tasks.baselines as baselines
 import tasks.behaviour as behaviour
 import tasks.capabilities as capabilities
 import tasks.cases as cases
+import tasks.comparison as comparison
 import tasks.evaluation as evaluation
 import tasks.gate as gate
+import tasks.slices as slices
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
@@ -18,11 +25,11 @@ from tasks import figures, registry, report, rows
 from tasks.baselines import Baseline
 from tasks.comparison import Capability, Gain
 from tasks.fingerprint import fingerprint
-from tasks.gate import Evidence, Policy, Verdict
-from tasks.parameters import narrow
+from tasks.gate import Evidence, Verdict
+from tasks.policy import DEFAULT, Policy
 from tasks.progress import logger, progress
+from tasks.rows import HeldOut
 from tasks.step import step
-from tasks.train import score_kinds
 
 RESULT = "benchmark.json"
 RUN = "benchmark.run"
@@ -30,9 +37,14 @@ PROMOTED = "sentiment.model.promoted"
 """Event of a version that has gone to production."""
 
 
-class BenchmarkParameters(Policy):
+class BenchmarkParameters(BaseModel):
     """Judge the challenger against production and promote the better one."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str = Field(
+        default=DEFAULT, min_length=1, description="TOML file with what a model must show before it serves."
+    )
     seed: int = Field(default=1, ge=0, description="Of the behavioural cases and of the resampling.")
     behaviour_rows: int = Field(
         default=500, gt=0, description="Held-out tweets, at most, that a behavioural test perturbs."
@@ -63,6 +75,8 @@ class BenchmarkResult(BaseModel):
 def find(tracking: Tracking) -> BenchmarkResult | None:
     """Return the benchmark that put the production version where it is, if nothing challenges it.
 
+    None if something does, or if another release wrote what was found: then production is judged again.
+
     Raises:
         RegistryError: There is neither a challenger nor a version in production, or nobody judged the latter.
     """
@@ -78,89 +92,164 @@ def find(tracking: Tracking) -> BenchmarkResult | None:
             "run this again."
         )
     stored = registry.load_result(tracking, production.tags[RUN], RESULT)
-    earlier = BenchmarkResult.model_validate(stored)
+    try:
+        earlier = BenchmarkResult.model_validate(stored)
+    except ValidationError:
+        logger().info("The benchmark of version %s is of another release: anew.", production.number)
+        return None
     if challenger is not None:  # the run that promoted it died before it had written everything down
         _settle(earlier, tracking)
-    reason = f"Version {production.number} is in production already and nothing challenges it."
-    standing = {"decision": "keep", "production": production.number, "reasons": (reason,)}
-    return earlier.model_copy(update={"verdict": earlier.verdict.model_copy(update=standing)})
+    return _standing(earlier, production.number)
+
+
+def _standing(result: BenchmarkResult, number: str) -> BenchmarkResult:
+    """Return a result with the verdict that production stays, since nothing challenges it."""
+    reason = f"Version {number} is in production already and nothing challenges it."
+    standing = {"decision": "keep", "production": number, "reasons": (reason,)}
+    return result.model_copy(update={"verdict": result.verdict.model_copy(update=standing)})
 
 
 @step
-def gather(parameters: BenchmarkParameters, warehouse: Warehouse, tracking: Tracking) -> BenchmarkResult:
+def gather(
+    parameters: BenchmarkParameters, policy: Policy, warehouse: Warehouse, tracking: Tracking
+) -> BenchmarkResult:
     """Put challenger and production to the same rows and cases, and log evidence and verdict in MLflow.
 
     The same versions, rows, policy and code are judged once: what is found of an earlier run is returned.
     """
     import mlflow
 
-    frame = rows.read_rows(warehouse, "test")
-    challenger = registry.aliased(tracking, registry.CHALLENGER)
-    assert challenger is not None
+    held_out, training = rows.read_held_out(warehouse), rows.read_rows(warehouse, "train")
     production = registry.aliased(tracking, registry.PRODUCTION)
-    versions = [version for version in (challenger, production) if version is not None]
-    modules = behaviour, capabilities, cases, evaluation, gate
+    challenger = registry.aliased(tracking, registry.CHALLENGER) or production
+    assert challenger is not None
+    alone = production is None or production.number == challenger.number
+    versions = [challenger, *([production] if production is not None and not alone else [])]
     numbers = [version.number for version in versions]
-    judged = tracking.model, rows.digest(frame), numbers
-    identity = fingerprint(judged, parameters, *modules, packages=("checklist",))
+    judged = tracking.model, rows.digest(held_out.rows), held_out.excluded, rows.digest(training), numbers
+    modules = baselines, behaviour, capabilities, cases, comparison, evaluation, gate, slices
+    options = parameters.seed, parameters.behaviour_rows, policy
+    packages = ("checklist", "nltk", "scikit-learn")
+    identity = fingerprint(judged, *options, *modules, sys.modules[__name__], packages=packages)
     with tracking.connected() as experiment:
         earlier = registry.find_run(tracking, experiment, identity)
         if earlier is not None:
             logger().info("The same versions were judged on the same evidence before: reused.")
             return BenchmarkResult.model_validate(registry.load_result(tracking, earlier, RESULT))
         registry.close_orphans(tracking, experiment, identity)
-        name = f"benchmark-{'-'.join(version.number for version in versions)}"
+        name = f"benchmark-{'-'.join(numbers)}"
         tags = {registry.FINGERPRINT: identity}
         with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
             folders = {v.number: registry.bundle_folder(tracking, v) for v in versions}
-            result = judge(parameters, frame, folders, run.info.run_id)
+            models = {number: Predictor(folder).probabilities for number, folder in folders.items()}
+            result = judge(parameters, policy, held_out, training, models, run.info.run_id)
+            if production is not None and alone:
+                result = _standing(result, production.number)
             _log(result)
     return result
 
 
+class _Judged(NamedTuple):
+    """What one model answered, and what came of it."""
+
+    evidence: Evidence
+    predicted: NDArray[np.int_]
+    outcomes: list[behaviour.Outcome]
+
+
 def judge(
-    parameters: BenchmarkParameters, frame: pl.DataFrame, bundles: dict[str, Path], run_id: str
+    parameters: BenchmarkParameters,
+    policy: Policy,
+    held_out: HeldOut,
+    training: pl.DataFrame,
+    models: Mapping[str, behaviour.Predict],
+    run_id: str,
 ) -> BenchmarkResult:
     """Return evidence and verdict.
 
     Args:
-        parameters: Policy and seed.
-        frame: Held-out rows, see `tasks.rows.read_rows`.
-        bundles: Folder of each version's bundle: the challenger's first, then production's if there is one.
+        parameters: Seed and number of tweets to perturb.
+        policy: What a model must show.
+        held_out: Rows that judge.
+        training: Rows that the baselines learn from, see `tasks.rows.read_rows`.
+        models: Each version's function from texts to probabilities: the challenger's first, then production's
+            if there is one.
         run_id: Of the MLflow run that will hold the result.
+
+    Raises:
+        PredictionError: What a model answers are no probabilities.
     """
-    texts = frame["text"].to_list()
-    suite = behaviour.build_suite(texts, frame["label"].to_list(), parameters.seed, parameters.behaviour_rows)
-    evidence, predictions = [], []
-    with progress("Benchmarking", 2 * len(bundles), "stages") as advance:
-        for version, folder in bundles.items():
-            predictor = Predictor(folder)
-            probabilities = predictor.probabilities(texts)
-            predictions.append(probabilities.argmax(axis=1))
+    labelled = held_out.rows.drop_nulls("label")
+    tweets, labels = labelled["text"].to_list(), labelled["label"].to_list()
+    with progress("Benchmarking", 2 + len(models), "stages") as advance:
+        suite = behaviour.build_suite(tweets, labels, parameters.seed, parameters.behaviour_rows)
+        advance(1)
+        judged = []
+        for version, predict in models.items():
+            judged.append(_judge_one(version, predict, held_out.rows, suite))
             advance(1)
-            scores = score_kinds(probabilities, frame)
-            results = tuple(outcome.result for outcome in suite.evaluate(predictor.probabilities))
-            evidence.append(Evidence(version=version, scores=scores, behaviour=results))
-            advance(1)
-    challenger, production = evidence[0], evidence[1] if len(evidence) > 1 else None
-    policy = narrow(Policy, parameters)
+        challenger, production = judged[0], judged[1] if len(judged) > 1 else None
+        decisive = challenger.evidence.judged_by(policy)
+        kind: rows.LabelKind = decisive.labels if decisive is not None else "textblob"
+        simple = baselines.measure(held_out.rows, training, kind)
+        advance(1)
     gain = None
-    decisive = challenger.judged_by(policy)
     if production is not None and decisive is not None:
-        known = frame[rows.COLUMN[decisive.labels]].is_not_null()
-        targets = frame[rows.COLUMN[decisive.labels]].filter(known).to_numpy()
-        mine, theirs = (predicted[known.to_numpy()] for predicted in predictions)
-        gain = evaluation.compare(targets, mine, theirs, parameters.seed)
-    verdict = gate.decide(challenger, production, gain, policy)
+        known = held_out.rows[rows.COLUMN[kind]].is_not_null()
+        targets = held_out.rows[rows.COLUMN[kind]].filter(known).to_numpy()
+        mine, theirs = (found.predicted[known.to_numpy()] for found in (challenger, production))
+        gain = comparison.compare(targets, mine, theirs, policy.significance, parameters.seed)
+    compared = comparison.compare_capabilities(challenger.outcomes, production and production.outcomes)
+    against = production and production.evidence
     return BenchmarkResult(
-        verdict=verdict, challenger=challenger, production=production, gain=gain, run_id=run_id
+        verdict=gate.decide(challenger.evidence, against, gain, compared, policy),
+        challenger=challenger.evidence,
+        production=against,
+        gain=gain,
+        capabilities=compared,
+        baselines=simple,
+        excluded=held_out.excluded,
+        policy=policy,
+        run_id=run_id,
     )
+
+
+def _judge_one(
+    version: str, predict: behaviour.Predict, held_out: pl.DataFrame, suite: behaviour.Suite
+) -> _Judged:
+    """Let a model answer each distinct text once, and score the answers."""
+    rows_texts = held_out["text"].to_list()
+    texts = list(dict.fromkeys([*rows_texts, *suite.texts()]))
+    try:
+        answers = behaviour.checked(predict(texts), texts)
+    except behaviour.PredictionError as error:
+        raise behaviour.PredictionError(f"Version {version} cannot be judged. {error}") from error
+    place = {text: i for i, text in enumerate(texts)}
+
+    def known(asked: Sequence[str]) -> NDArray[np.float32]:
+        return answers[[place[text] for text in asked]]
+
+    probabilities = known(rows_texts)
+    outcomes = suite.evaluate(known)
+    evidence = Evidence(
+        version=version,
+        scores=evaluation.score_kinds(probabilities, held_out),
+        slices=slices.score_slices(probabilities, held_out),
+        behaviour=tuple(outcome.result for outcome in outcomes),
+    )
+    return _Judged(evidence, probabilities.argmax(axis=1), outcomes)
 
 
 @step
 def apply(result: BenchmarkResult, tracking: Tracking) -> None:
     """Write the verdict into the registry; a promotion is told as the event PROMOTED."""
-    _settle(result, tracking)
+    verdict = result.verdict
+    if verdict.challenger == verdict.production:  # judged again, alone: its status is what it was
+        with tracking.opened() as client:
+            client.set_model_version_tag(tracking.model, verdict.production, RUN, result.run_id)
+        registry.withdraw_challenger(tracking, verdict.challenger)
+    else:
+        _settle(result, tracking)
     logger().info("%s: %s", result.verdict.decision, " ".join(result.verdict.reasons))
 
 
@@ -186,5 +275,9 @@ def _log(result: BenchmarkResult) -> None:
             if case.failure_rate is not None:
                 mlflow.log_metric(f"v{evidence.version}_{case.name}_failure_rate", case.failure_rate)
     mlflow.set_tag("verdict", result.verdict.decision)
-    mlflow.log_text(report.benchmark(result.verdict, result.challenger, result.production), "report.md")
+    for baseline in result.baselines:
+        for scores in baseline.scores:
+            name = baseline.name.replace("+", "").replace("  ", " ").replace(" ", "_")
+            mlflow.log_metric(f"{name}_{scores.labels}_macro_recall", scores.macro_recall)
+    mlflow.log_text(report.benchmark(result), "report.md")
     mlflow.log_dict(result.model_dump(), RESULT)

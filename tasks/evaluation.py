@@ -3,12 +3,13 @@
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.behaviour import Interval
 from tasks.labelling import LABELS
-from tasks.rows import LabelKind
+from tasks.rows import COLUMN, LabelKind
 
 RESAMPLES = 10_000
 BINS = 15
@@ -67,8 +68,19 @@ class Scores(_Record):
     )
 
 
-class AnswerError(ValueError):
-    """Raised when a model's answers are no answers to the rows: of another shape, or not numbers."""
+def score_kinds(answers: NDArray[Any], rows: pl.DataFrame) -> tuple[Scores, ...]:
+    """Return the scores by each kind of labels that the rows have, never mixed.
+
+    Args:
+        answers: To the rows, see `evaluate`.
+        rows: Columns label and human_label, null where there is none.
+    """
+    scores = []
+    for kind, column in COLUMN.items():
+        known = rows[column].is_not_null()
+        if known.any():
+            scores.append(evaluate(kind, rows[column].filter(known).to_numpy(), answers[known.to_numpy()]))
+    return tuple(scores)
 
 
 def evaluate(
@@ -83,8 +95,7 @@ def evaluate(
             predicted labels, int (n,).
 
     Raises:
-        AnswerError: There is not one answer a row, or it is not finite.
-        ValueError: There are no rows, or a target is none of ours.
+        ValueError: There are no rows, a target is none of ours, or there is not one finite answer a row.
     """
     from sklearn import metrics
 
@@ -94,9 +105,9 @@ def evaluate(
         raise ValueError(f"Some {labels} labels are none of 0 to {len(LABELS) - 1}: leave these rows out.")
     sure = answers.ndim == 2
     if answers.shape != (len(targets), len(LABELS))[: 2 if sure else 1]:
-        raise AnswerError(f"The model gives answers of the shape {answers.shape} to {len(targets)} rows.")
+        raise ValueError(f"The model gives answers of the shape {answers.shape} to {len(targets)} rows.")
     if not np.isfinite(answers).all():
-        raise AnswerError("The model gives probabilities that are not finite: train it again.")
+        raise ValueError("The model gives probabilities that are not finite: train it again.")
     predicted: NDArray[Any] = answers.argmax(axis=1) if sure else answers
     present = sorted({int(target) for target in targets})
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
@@ -109,7 +120,7 @@ def evaluate(
         labels=labels,
         rows=rows,
         macro_recall=float(recall.mean()),
-        macro_recall_interval=_interval(recall, support),
+        macro_recall_interval=_interval(recall, support.astype(np.int64)),
         macro_f1=float(f1.mean()),
         accuracy=float(metrics.accuracy_score(targets, predicted)),
         log_loss=log_loss,

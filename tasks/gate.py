@@ -1,39 +1,16 @@
 """The gate: evidence in, verdict out, and nothing else that could decide what goes to production."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.behaviour import BehaviourResult
 from tasks.comparison import Capability, Gain
 from tasks.evaluation import Scores
+from tasks.policy import Policy
 from tasks.slices import Slice
-
-
-class Policy(BaseModel):
-    """What a model must show before it serves; the defaults and their reasons stand in tasks/policy.toml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    minimum_rows: int = Field(gt=0, description="Test rows that a score needs to count.")
-    minimum_cases: int = Field(gt=0, description="Cases that a capability, or a test with a ceiling, needs.")
-    capabilities: tuple[str, ...] = Field(description="Capabilities without which nobody is promoted.")
-    minimum_macro_recall: float = Field(
-        ge=0, le=1, description="Macro recall under this never goes to production."
-    )
-    ceilings: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
-        description="Behavioural tests that, failed more often than this, keep a model out."
-    )
-    minimum_gain: float = Field(
-        ge=0, le=1, description="Macro recall that a challenger must gain over production."
-    )
-    maximum_loss: float = Field(
-        ge=0, le=1, description="Share of a capability's cases that a challenger may lose to production."
-    )
-    significance: float = Field(
-        gt=0, lt=0.5, description="Chance of error of the tests of gain and loss, each one-sided."
-    )
 
 
 class Evidence(BaseModel):
@@ -72,132 +49,208 @@ class Verdict(BaseModel):
         return f"Version {self.challenger} is archived, {stays}"
 
 
-def decide(challenger: Evidence, production: Evidence | None, gain: Gain | None, policy: Policy) -> Verdict:
+def decide(
+    challenger: Evidence,
+    production: Evidence | None,
+    gain: Gain | None,
+    capabilities: Sequence[Capability],
+    policy: Policy,
+) -> Verdict:
     """Return the verdict: the challenger is promoted only if nothing speaks against it.
 
     Args:
         challenger: Evidence of the newest version.
         production: Evidence of the serving version on the same rows and cases; None if there is none.
         gain: Paired difference of the two on the rows that decide; None without production.
+        capabilities: The behavioural cases by capability, the two paired if there are two.
         policy: The floors and margins.
     """
-    against = _gaps(challenger, production, gain, policy) or (
-        _floors(challenger, policy)
-        + (_comparison(challenger, production, gain, policy) if production else [])
-    )
+    against = _gaps(challenger, production, gain, capabilities, policy)
+    if not against:
+        against = list(_floors(challenger, policy))
+        if production is not None:
+            against += _losses(production, gain, capabilities, policy)
     return Verdict(
         decision="keep" if against else "promote",
         challenger=challenger.version,
         production=production.version if production else None,
-        reasons=tuple(against or _merits(challenger, production, gain, policy)),
+        reasons=tuple(against or _merits(challenger, production, gain, capabilities, policy)),
     )
 
 
-def _gaps(challenger: Evidence, production: Evidence | None, gain: Gain | None, policy: Policy) -> list[str]:
+def _gaps(
+    challenger: Evidence,
+    production: Evidence | None,
+    gain: Gain | None,
+    capabilities: Sequence[Capability],
+    policy: Policy,
+) -> list[str]:
     """Return what is missing or broken in the evidence: without it nobody is promoted."""
-    gaps = []
-    for evidence in (challenger, production):
-        if evidence is None:
-            continue
-        if evidence.judged_by(policy) is None:
-            gaps.append(
-                f"Too little evidence: version {evidence.version} was not tested on {policy.minimum_rows} "
-                "labelled rows or more."
-            )
-        for scores in evidence.scores:
-            numbers = scores.macro_recall, scores.macro_f1, scores.accuracy, scores.log_loss
-            if not all(map(math.isfinite, numbers)):
-                gaps.append(
-                    f"The scores of version {evidence.version} on {scores.labels} labels are not numbers."
-                )
-        if not evidence.behaviour:
-            gaps.append(f"Version {evidence.version} has no behavioural results.")
-        for result in evidence.behaviour:
-            if result.failure_rate is None or not math.isfinite(result.failure_rate):
-                gaps.append(
-                    f"{result.name} could not be run on version {evidence.version}: {result.perturbed} of "
-                    f"the {result.rows} rows offered could be used. Load more, and more varied, rows."
-                )
-    for name in sorted(policy.ceilings.keys() - {result.name for result in challenger.behaviour}):
-        gaps.append(f"{name} has a ceiling, but version {challenger.version} was not put to it.")
-    if production is not None and not gaps:
-        both = f"Versions {challenger.version} and {production.version}"
-        if gain is None or not all(map(math.isfinite, (gain.difference, gain.low, gain.high))):
-            gaps.append(f"{both} were not compared on the same rows.")
-        mine, theirs = ({result.name for result in found.behaviour} for found in (challenger, production))
-        if mine != theirs:
-            gaps.append(f"{both} were not both put to {', '.join(sorted(mine ^ theirs))}.")
-        rows, others = challenger.judged_by(policy), production.judged_by(policy)
-        assert rows is not None
-        assert others is not None
-        if (rows.labels, rows.rows) != (others.labels, others.rows):
-            gaps.append(
-                f"{both} were not scored on the same rows: {rows.rows} with {rows.labels} labels against "
-                f"{others.rows} with {others.labels} ones."
-            )
+    gaps = [*_score_gaps(challenger, policy), *_behaviour_gaps(challenger, policy)]
+    if production is not None:
+        gaps += [*_score_gaps(production, policy), *_behaviour_gaps(production, policy)]
+    gaps += _capability_gaps(challenger, production, capabilities, policy)
+    if production is None:
+        return gaps
+    both = f"Versions {challenger.version} and {production.version}"
+    if gain is None or not _finite(gain.difference, gain.low, gain.high):
+        gaps.append(f"{both} were not compared on the same rows.")
+    mine, theirs = ({(r.name, r.perturbed) for r in found.behaviour} for found in (challenger, production))
+    if mine != theirs:
+        names = sorted({name for name, _ in mine ^ theirs})
+        gaps.append(f"{both} were not both put to the same cases of {', '.join(names)}.")
+    rows, others = challenger.judged_by(policy), production.judged_by(policy)
+    if rows and others and (rows.labels, rows.rows) != (others.labels, others.rows):
+        gaps.append(
+            f"{both} were not scored on the same rows: {rows.rows} with {rows.labels} labels against "
+            f"{others.rows} with {others.labels} ones."
+        )
     return gaps
 
 
-def _floors(challenger: Evidence, policy: Policy) -> list[str]:
+def _score_gaps(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    decisive = evidence.judged_by(policy)
+    if decisive is None:
+        yield (
+            f"Too little evidence: version {evidence.version} was not tested on {policy.minimum_rows} "
+            "labelled rows or more."
+        )
+    elif len(decisive.classes) < 2:
+        yield (
+            f"Too little evidence: all {decisive.rows} rows that version {evidence.version} was tested on "
+            f"have the same {decisive.labels} label."
+        )
+    for scores in evidence.scores:
+        numbers = scores.macro_recall, scores.macro_f1, scores.accuracy
+        if not _finite(*numbers, scores.log_loss, scores.calibration_error):
+            yield f"The scores of version {evidence.version} on {scores.labels} labels are not numbers."
+
+
+def _behaviour_gaps(evidence: Evidence, policy: Policy) -> Iterator[str]:
+    if not evidence.behaviour:
+        yield f"Version {evidence.version} has no behavioural results."
+    results = {result.name: result for result in evidence.behaviour}
+    for result in evidence.behaviour:
+        if result.perturbed and not _finite(result.failure_rate):
+            yield f"The result of {result.name} for version {evidence.version} is not a number."
+    for name in policy.ceilings:
+        if name not in results:
+            yield f"{name} has a ceiling, but version {evidence.version} was not put to it."
+        elif results[name].perturbed < policy.minimum_cases:
+            yield (
+                f"{name} could not be run on version {evidence.version}: {results[name].perturbed} of the "
+                f"{results[name].rows} rows offered could be used, and it takes {policy.minimum_cases}. Load "
+                "more, and more varied, rows."
+            )
+
+
+def _capability_gaps(
+    challenger: Evidence, production: Evidence | None, capabilities: Sequence[Capability], policy: Policy
+) -> Iterator[str]:
+    found = {capability.name: capability for capability in capabilities}
+    for name in policy.capabilities:
+        cases = found[name].cases if name in found else 0
+        if cases < policy.minimum_cases:
+            yield (
+                f"Too little evidence: {name} was tested on {cases} cases, and it takes "
+                f"{policy.minimum_cases}. Load more, and more varied, rows."
+            )
+    tested = {test for capability in capabilities for test in capability.tests}
+    for result in challenger.behaviour:
+        if result.perturbed and result.name not in tested:
+            yield f"The cases of {result.name} are missing in the capabilities."
+    for capability in _counting(capabilities, policy):
+        if production and not _finite(capability.loss, capability.corrected_p_value):
+            yield (
+                f"Versions {challenger.version} and {production.version} were not compared in "
+                f"{capability.name}."
+            )
+
+
+def _floors(challenger: Evidence, policy: Policy) -> Iterator[str]:
     scores = challenger.judged_by(policy)
     assert scores is not None
-    below = []
     if scores.macro_recall < policy.minimum_macro_recall:
-        below.append(
+        yield (
             f"Macro recall {scores.macro_recall:.3f} on {scores.rows} rows with {scores.labels} labels is "
             f"under the floor of {policy.minimum_macro_recall:.3f}."
         )
     for result in challenger.behaviour:
         ceiling = policy.ceilings.get(result.name, 1.0)
-        if (rate := _rate(result)) > ceiling:
-            below.append(f"{result.name} fails {rate:.1%} of its cases, more than {ceiling:.0%}.")
-    return below
+        if (rate := result.failure_rate or 0.0) > ceiling:
+            yield f"{result.name} fails {rate:.1%} of its cases, more than {ceiling:.0%}."
 
 
-def _comparison(challenger: Evidence, production: Evidence, gain: Gain | None, policy: Policy) -> list[str]:
+def _losses(
+    production: Evidence, gain: Gain | None, capabilities: Sequence[Capability], policy: Policy
+) -> Iterator[str]:
     assert gain is not None
-    against = []
     if gain.difference < policy.minimum_gain or gain.low <= 0:
-        against.append(
-            f"Macro recall changes by {_change(gain)} against version {production.version}; it takes "
+        yield (
+            f"Macro recall changes by {_change(gain, policy)} against version {production.version}; it takes "
             f"{policy.minimum_gain:+.3f} and an interval above 0."
         )
-    before = {result.name: _rate(result) for result in production.behaviour}
-    for result in challenger.behaviour:
-        if (rate := _rate(result)) > before[result.name] + policy.maximum_loss:
-            against.append(
-                f"{result.name} fails {rate:.1%} of its cases, {rate - before[result.name]:.1%} more than "
-                f"version {production.version}."
+    for capability in _counting(capabilities, policy):
+        loss, p_value = _loss(capability)
+        if loss > policy.maximum_loss and p_value <= policy.significance:
+            yield (
+                f"{_told(capability, production)}; more than {policy.maximum_loss:.0%}, and more than chance "
+                "explains."
             )
-    return against
 
 
 def _merits(
-    challenger: Evidence, production: Evidence | None, gain: Gain | None, policy: Policy
-) -> list[str]:
+    challenger: Evidence,
+    production: Evidence | None,
+    gain: Gain | None,
+    capabilities: Sequence[Capability],
+    policy: Policy,
+) -> Iterator[str]:
     scores = challenger.judged_by(policy)
     assert scores is not None
-    limited = [result for result in challenger.behaviour if result.name in policy.ceilings]
-    kept = ", ".join(f"{result.name} {_rate(result):.1%}" for result in limited) or "none has one"
-    merits = [
+    yield (
         f"Macro recall {scores.macro_recall:.3f} on {scores.rows} rows with {scores.labels} labels clears "
-        f"the floor of {policy.minimum_macro_recall:.3f}.",
-        f"The behavioural tests with a ceiling stay under it: {kept}.",
-    ]
+        f"the floor of {policy.minimum_macro_recall:.3f}."
+    )
+    limited = [result for result in challenger.behaviour if result.name in policy.ceilings]
+    kept = ", ".join(f"{r.name} {r.failure_rate or 0:.1%}" for r in limited) or "none has one"
+    yield f"The behavioural tests with a ceiling stay under it: {kept}."
     if production is None:
-        return [*merits, "No version is in production yet."]
+        yield "No version is in production yet."
+        return
     assert gain is not None
-    return [
-        *merits,
-        f"Macro recall gains {_change(gain)} over version {production.version}, and no behavioural test "
-        f"loses more than {policy.maximum_loss:.0%}.",
-    ]
+    yield f"Macro recall gains {_change(gain, policy)} over version {production.version}."
+    counting = _counting(capabilities, policy)
+    if counting:
+        worst = max(counting, key=lambda capability: _loss(capability)[0])
+        yield f"No capability is lost for certain; at worst, {_told(worst, production)}."
+    for capability in capabilities:
+        if capability not in counting:
+            yield f"{capability.name} does not count: {capability.cases} cases, of {policy.minimum_cases}."
 
 
-def _rate(result: BehaviourResult) -> float:
-    assert result.failure_rate is not None
-    return result.failure_rate
+def _counting(capabilities: Sequence[Capability], policy: Policy) -> list[Capability]:
+    return [capability for capability in capabilities if capability.cases >= policy.minimum_cases]
 
 
-def _change(gain: Gain) -> str:
-    return f"{gain.difference:+.3f} (90% interval {gain.low:+.3f} to {gain.high:+.3f})"
+def _loss(capability: Capability) -> tuple[float, float]:
+    assert capability.loss is not None
+    assert capability.corrected_p_value is not None
+    return capability.loss, capability.corrected_p_value
+
+
+def _told(capability: Capability, production: Evidence) -> str:
+    loss, p_value = _loss(capability)
+    return (
+        f"{capability.name} fails {capability.challenger_failed} of {capability.cases} cases against "
+        f"{capability.production_failed} of version {production.version}, {loss:+.1%} (p {p_value:.3f})"
+    )
+
+
+def _change(gain: Gain, policy: Policy) -> str:
+    level = 1 - 2 * policy.significance
+    return f"{gain.difference:+.3f} ({level:.0%} interval {gain.low:+.3f} to {gain.high:+.3f})"
+
+
+def _finite(*numbers: float | None) -> bool:
+    return all(number is not None and math.isfinite(number) for number in numbers)

@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from tasks.behaviour import Interval
 from tasks.evaluation import Scores
-from tasks.gate import Evidence, Verdict
+from tasks.gate import Evidence
 
 if TYPE_CHECKING:
+    from tasks.benchmark import BenchmarkResult
     from tasks.train import TrainResult
 
 KINDS = {"human": "human", "textblob": "TextBlob (weak)"}
@@ -34,13 +36,60 @@ def training(result: "TrainResult") -> str:
     )
 
 
-def benchmark(verdict: Verdict, challenger: Evidence, production: Evidence | None) -> str:
+def benchmark(result: "BenchmarkResult") -> str:
     """Return verdict and evidence as Markdown, the verdict first."""
-    contestants = [(f"challenger {challenger.version}", challenger)]
-    if production is not None:
-        contestants.append((f"production {production.version}", production))
+    contestants = [(f"challenger {result.challenger.version}", result.challenger)]
+    if result.production is not None:
+        contestants.append((f"production {result.production.version}", result.production))
     scores = [(name, scores) for name, evidence in contestants for scores in evidence.scores]
-    behaviour = [
+    scores += [
+        (
+            f"{found.name}, trained on {found.learned_from} labels" if found.learned_from else found.name,
+            scores,
+        )
+        for found in result.baselines
+        for scores in found.scores
+    ]
+    notes = [f"- {found.name}: {found.reason}." for found in result.baselines if found.reason]
+    notes += [f"- Left out: {count:,} {reason}." for reason, count in result.excluded.items()]
+    return "\n\n".join(
+        [
+            f"# {result.verdict.headline()}",
+            "\n".join(f"- {reason}" for reason in result.verdict.reasons),
+            "## Scores on held-out rows",
+            _scores(scores),
+            *(["\n".join(notes)] if notes else []),
+            "## Capabilities",
+            _capabilities(result),
+            "## Behaviour",
+            _behaviour(contestants),
+            "## Slices",
+            _slices(contestants),
+            "## Failures to read",
+            _failures(contestants),
+        ]
+    )
+
+
+def _capabilities(result: "BenchmarkResult") -> str:
+    columns = ("capability", "cases", "challenger fails", "production fails", "change", "p, corrected")
+    return table(
+        columns,
+        [
+            (
+                *(found.name, f"{found.cases:,}", _share(found.challenger_failed, found.cases)),
+                _share(found.production_failed, found.cases),
+                "" if found.loss is None else f"{found.loss:+.1%}{_between(found.interval, '+.1%')}",
+                "" if found.corrected_p_value is None else f"{found.corrected_p_value:.3f}",
+            )
+            for found in result.capabilities
+        ],
+    )
+
+
+def _behaviour(contestants: list[tuple[str, Evidence]]) -> str:
+    columns = ("test", "kind", "capability", "model", "failed", "rate", "rows that could not be perturbed")
+    rows = [
         (
             result.name,
             result.kind,
@@ -53,19 +102,21 @@ def benchmark(verdict: Verdict, challenger: Evidence, production: Evidence | Non
         for name, evidence in contestants
         for result in evidence.behaviour
     ]
-    columns = ("test", "kind", "capability", "model", "failed", "rate", "rows that could not be perturbed")
-    return "\n\n".join(
-        [
-            f"# {verdict.headline()}",
-            "\n".join(f"- {reason}" for reason in verdict.reasons),
-            "## Scores on held-out rows",
-            _scores(scores),
-            "## Behaviour",
-            table(columns, sorted(behaviour)),
-            "## Failures to read",
-            _failures(contestants),
-        ]
-    )
+    return table(columns, sorted(rows))
+
+
+def _slices(contestants: list[tuple[str, Evidence]]) -> str:
+    columns = ("by", "value", "model", "labels", "rows", "macro recall", "remark")
+    rows = [
+        (
+            *(found.by, found.value, name, KINDS[found.labels], f"{found.rows:,}"),
+            "" if found.macro_recall is None else f"{found.macro_recall:.3f}{_between(found.interval)}",
+            found.remark,
+        )
+        for name, evidence in contestants
+        for found in evidence.slices
+    ]
+    return table(columns, rows)
 
 
 def _failures(contestants: list[tuple[str, Evidence]]) -> str:
@@ -82,17 +133,27 @@ def _failures(contestants: list[tuple[str, Evidence]]) -> str:
 
 
 def _scores(scores: Sequence[tuple[str, Scores]]) -> str:
-    columns = ("model", "labels", "rows", "macro recall", "macro F1", "accuracy", "log loss")
+    columns = ("model", "labels", "rows", "macro recall", "macro F1", "accuracy", "log loss", "ECE")
     return table(
         columns,
         [
             (
                 *(name, KINDS[kind.labels], f"{kind.rows:,}"),
-                *(f"{x:.3f}" for x in (kind.macro_recall, kind.macro_f1, kind.accuracy, kind.log_loss)),
+                f"{kind.macro_recall:.3f}{_between(kind.macro_recall_interval)}",
+                *(f"{x:.3f}" for x in (kind.macro_f1, kind.accuracy)),
+                *("" if x is None else f"{x:.3f}" for x in (kind.log_loss, kind.calibration_error)),
             )
             for name, kind in scores
         ],
     )
+
+
+def _between(interval: Interval | None, form: str = ".3f") -> str:
+    return "" if interval is None else f" ({interval.low:{form}} to {interval.high:{form}})"
+
+
+def _share(count: int | None, total: int) -> str:
+    return "" if count is None or not total else f"{count:,} ({count / total:.1%})"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,7 +1,8 @@
 """Rows: what training and benchmarks read from the warehouse."""
 
 import hashlib
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from blocks.warehouse import Warehouse
 from tasks.labelling import LABELS
-from tasks.splitting import Split
+from tasks.splitting import Split, canonical
 
 LabelKind = Literal["textblob", "human"]
 COLUMN: dict[LabelKind, str] = {"textblob": "label", "human": "human_label"}
@@ -20,12 +21,55 @@ class RowsError(RuntimeError):
     """Raised when the warehouse has not the rows that are needed; says which and how to get them."""
 
 
+_TEXT, _LABEL = pl.String(), pl.Int8()
+_BASIC = {"id": _TEXT, "text": _TEXT, "label": _LABEL, "human_label": _LABEL, "split": _TEXT}
+_HELD_OUT = {
+    **{"id": _TEXT, "text": _TEXT, "cleaned_text": _TEXT, "label": pl.Float64(), "human_label": pl.Float64()},
+    **{"lang": _TEXT, "source": _TEXT, "created_at": pl.Datetime("us", "UTC")},
+}
+
+
+class HeldOut(NamedTuple):
+    """Rows that judge.
+
+    Args:
+        rows: id, text, label, human_label, lang, source and created_at, ordered by id.
+        excluded: Rows or labels that were left out, counted by the reason.
+    """
+
+    rows: pl.DataFrame
+    excluded: dict[str, int]
+
+
 def read_rows(warehouse: Warehouse, *splits: Split) -> pl.DataFrame:
     """Return id, text, label, human_label and split of all rows in `splits`, ordered by id."""
+    return _read(warehouse, splits, _BASIC)
+
+
+def read_held_out(warehouse: Warehouse) -> HeldOut:
+    """Return the test rows that can judge a model.
+
+    A row is left out if its text is among the training or validation rows. No text of one load straddles the
+    splits, but a table may hold loads that were split by another rule. A label that is not one of ours, such
+    as NaN, counts as none.
+    """
+    rows = _read(warehouse, ["test"], _HELD_OUT)
+    seen = _read(warehouse, ["train", "validation"], {"cleaned_text": _TEXT}).select(canonical())
+    fresh = rows.filter(~rows.select(canonical())["cleaned_text"].is_in(seen["cleaned_text"].implode()))
+    excluded = {"rows whose text is among the training or validation rows": len(rows) - len(fresh)}
+    for kind, column in COLUMN.items():
+        sound = pl.col(column).is_in(range(len(LABELS)))
+        excluded[f"{kind} labels that are none of ours"] = fresh.filter(
+            pl.col(column).is_not_null() & ~sound
+        ).height
+        fresh = fresh.with_columns(pl.when(sound).then(column).cast(_LABEL))
+    return HeldOut(fresh.drop("cleaned_text"), {reason: count for reason, count in excluded.items() if count})
+
+
+def _read(warehouse: Warehouse, splits: Sequence[Split], columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     names = ", ".join(f"'{split}'" for split in splits)
-    sql = f"SELECT id, text, label, human_label, split FROM {{table}} WHERE split IN ({names}) ORDER BY id"
-    text, label = pl.String(), pl.Int8()
-    schema = pl.Schema({"id": text, "text": text, "label": label, "human_label": label, "split": text})
+    sql = f"SELECT {', '.join(columns)} FROM {{table}} WHERE split IN ({names}) ORDER BY id"
+    schema = pl.Schema(columns)
     return pl.concat([pl.DataFrame(schema=schema), *(frame.cast(schema) for frame in warehouse.query(sql))])
 
 

@@ -27,7 +27,8 @@ LIVE_BATCH_ROWS = 500
 RATING_CUT = 0.5
 """A sample tweet whose mean rating in [-4, 4] is below -0.5 is negative, above 0.5 positive, else neutral.
 
-The cut is a choice: the ratings come without one. TextBlob's agree with these on 63.5% of the tweets.
+The cut is a choice: the ratings come without one. TextBlob's agree with these on 63.5% of the tweets; what
+another cut does to the ranking of models stands in docs/benchmark.md, from `python -m tests.yardstick`.
 """
 
 SAMPLE = Path(sys.prefix) / "share" / "sentiment-flows" / "vaderSentiment-3.3.2.tar.gz"
@@ -37,6 +38,7 @@ _SAMPLE_REQUIREMENT = "vaderSentiment==3.3.2"
 _SAMPLE_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 _SAMPLE_ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 _SAMPLE_MEMBER = "hutto_ICWSM_2014/tweets_GroundTruth.txt"
+_SAMPLE_LEXICON = "vaderSentiment-3.3.2/vaderSentiment/vader_lexicon.txt"
 
 
 class SourceParameters(BaseModel):
@@ -138,22 +140,45 @@ def _selected(rows: Iterator[Row], query: str | None, since: date | None) -> Ite
 
 
 def _sample_rows() -> Iterator[Row]:
-    """Yield 4,200 tweets in English labelled by the mean rating of at least 20 people.
+    if not SAMPLE.exists():
+        fetch_sample()
+    for number, rating, text in sample_ratings():
+        yield Row(f"sample:{number}", None, "en", None, text, "sample", label_of_rating(rating))
+
+
+def sample_ratings() -> Iterator[tuple[str, float, str]]:
+    """Yield number, mean rating in [-4, 4] by 20 people or more, and text of 4,200 tweets in English.
 
     Source: Hutto, C. J. and Gilbert, E., VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
     Social Media Text, ICWSM 2014; the data come with the authors' package vaderSentiment.
     """
-    if not SAMPLE.exists():
-        fetch_sample()
     with _open_tar(_checked(SAMPLE)) as package, _open_tar(_member(package, _SAMPLE_ARCHIVE)) as archive:
         lines = _member(archive, _SAMPLE_MEMBER).decode().split("\r\n")
     for line in lines:
         number, rating, text = line.split("\t")
-        yield Row(f"sample:{number}", None, "en", None, text, "sample", _label_of_rating(float(rating)))
+        yield number, float(rating), text
 
 
-def _label_of_rating(rating: float) -> str:
-    return "negative" if rating < -RATING_CUT else "positive" if rating > RATING_CUT else "neutral"
+def label_of_rating(rating: float, cut: float = RATING_CUT) -> str:
+    """Return the name of the label that a mean rating stands for.
+
+    Args:
+        rating: In [-4, 4].
+        cut: How far from 0 a rating must be for a label other than neutral.
+    """
+    return "negative" if rating < -cut else "positive" if rating > cut else "neutral"
+
+
+def vader_lexicon() -> str:
+    """Return the word list of VADER, which comes with the sample; nothing is fetched.
+
+    Raises:
+        SourceError: The sample is not there, or damaged.
+    """
+    if not SAMPLE.exists():
+        raise SourceError(f"{SAMPLE} is missing: fetch it with `python -m tasks.sources`.")
+    with _open_tar(_checked(SAMPLE)) as package:
+        return _member(package, _SAMPLE_LEXICON).decode()
 
 
 def fetch_sample() -> Path:

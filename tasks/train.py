@@ -21,7 +21,7 @@ from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
 from tasks import registry, rows, runs, trained
-from tasks.evaluation import Scores, evaluate
+from tasks.evaluation import Scores, score_kinds
 from tasks.fingerprint import fingerprint
 from tasks.progress import logger, progress
 from tasks.step import step
@@ -198,14 +198,3 @@ def _validate(predictor: Predictor, frame: pl.DataFrame) -> tuple[Scores, ...]:
     """Score the exported bundle on the validation rows, once for each kind of labels that they have."""
     part = frame.filter(pl.col("split") == "validation")
     return score_kinds(predictor.probabilities(part["text"].to_list()), part)
-
-
-def score_kinds(probabilities: Any, frame: pl.DataFrame) -> tuple[Scores, ...]:
-    """Return the scores by each kind of labels that the rows have, never mixed."""
-    scores = []
-    for kind, column in rows.COLUMN.items():
-        known = frame[column].is_not_null()
-        if known.any():
-            targets = frame[column].filter(known).to_numpy()
-            scores.append(evaluate(kind, targets, probabilities[known.to_numpy()]))
-    return tuple(scores)

@@ -1,15 +1,13 @@
-"""Evaluation: scores against numbers worked out by hand, and the paired bootstrap against SciPy's."""
+"""Evaluation: scores against numbers worked out by hand, calibration and intervals against libraries."""
 
 import math
 
 import numpy as np
+import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from tasks.evaluation import compare, evaluate
+from tasks.evaluation import evaluate, score_kinds
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
 
 Labels = NDArray[np.int8]
@@ -94,101 +92,84 @@ def test_the_log_loss_of_a_sure_mistake_is_finite() -> None:
     assert math.isfinite(evaluate("human", labels(NEUTRAL, POSITIVE), sure).log_loss)
 
 
-contests = st.integers(1, 60).flatmap(
-    lambda n: st.tuples(*[arrays.arrays(np.int8, n, elements=st.integers(0, 2)) for _ in range(3)])
-)
-few = settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3), (3, 4), (2,), (3, 3, 1)])
+def test_answers_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"answers of the shape .* to 3 rows"):
+        evaluate("human", labels(0, 1, 2), np.full(shape, 1 / 3, np.float32))
 
 
-@few
-@given(contests)
-def test_identical_predictions_gain_nothing(contest: tuple[Labels, Labels, Labels]) -> None:
-    truth, mine, _ = contest
-    gain = compare(truth, mine, mine.copy())
-    assert (gain.difference, gain.low, gain.high) == (0, 0, 0)
+@pytest.mark.parametrize("label", [3, -1, 7])
+def test_a_label_that_is_none_of_ours(label: int) -> None:
+    with pytest.raises(ValueError, match="Some human labels are none of 0 to 2"):
+        evaluate("human", labels(0, label), probabilities([0, 1]))
 
 
-@few
-@given(contests)
-def test_the_difference_is_that_of_the_scores_and_turns_its_sign(
-    contest: tuple[Labels, Labels, Labels],
-) -> None:
-    truth, mine, theirs = contest
-    gain, turned = compare(truth, mine, theirs), compare(truth, theirs, mine)
-    ours, other = (evaluate("human", truth, probabilities(p.tolist())).macro_recall for p in (mine, theirs))
-    assert gain.difference == pytest.approx(ours - other, abs=1e-9)
-    assert turned.difference == pytest.approx(-gain.difference, abs=1e-12)
-    assert gain.low <= gain.high
+def test_a_label_that_is_not_a_number() -> None:
+    with pytest.raises(ValueError, match="leave these rows out"):
+        evaluate("human", np.array([0, math.nan]), probabilities([0, 1]))  # type: ignore[arg-type]
 
 
-@few
-@given(contests, st.randoms(use_true_random=False))
-def test_the_order_of_the_rows_does_not_matter(
-    contest: tuple[Labels, Labels, Labels], random: object
-) -> None:
-    order = list(range(len(contest[0])))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    assert compare(*(part[order] for part in contest)) == compare(*contest)
+def test_one_class_is_scored_for_what_it_is() -> None:
+    scores = evaluate("human", labels(1, 1, 1), probabilities([1, 1, 0]))
+    assert [found.label for found in scores.classes] == ["negative"]
+    assert scores.macro_recall == pytest.approx(2 / 3)
 
 
-def fixed_contest() -> tuple[Labels, Labels, Labels]:
-    """Return 600 rows, half of them neutral, of which one model gets 75 % and the other 65 %."""
-    draw = np.random.default_rng(5)
-    truth = draw.choice(3, 600, p=[0.5, 0.2, 0.3]).astype(np.int8)
-    mine, theirs = (
-        np.where(draw.random(600) < share, truth, draw.integers(0, 3, 600)).astype(np.int8)
-        for share in (0.62, 0.48)
-    )
-    return truth, mine, theirs
+def test_a_model_without_probabilities_has_no_calibration() -> None:
+    truth, predicted = labels(0, 0, 1, 2), labels(0, 1, 1, 2)
+    alone, sure = evaluate("human", truth, predicted), evaluate("human", truth, probabilities([0, 1, 1, 2]))
+    assert (alone.log_loss, alone.calibration_error, alone.reliability) == (None, None, ())
+    unsure = {"log_loss": None, "calibration_error": None, "reliability": ()}
+    assert alone == sure.model_copy(update=unsure)
 
 
-def test_a_better_model_gains_with_an_interval_above_0() -> None:
-    truth, mine, theirs = fixed_contest()
-    gain = compare(truth, mine, theirs)
-    assert 0 < gain.low < gain.difference < gain.high < 0.25
-    lost = compare(truth, theirs, mine)
-    assert lost.low < lost.difference < lost.high < 0
+def test_calibration_worked_out_by_hand() -> None:
+    # at 0.8, in the bin (0.8, 0.867] or the one below: 3 of 4 right; at 0.5: 1 of 2 right
+    truth = labels(0, 0, 0, 1, 2, 2)
+    made = np.concatenate([probabilities([0, 0, 0, 0], 0.83), probabilities([2, 1], 0.5)])
+    scores = evaluate("human", truth, made)
+    low, high = scores.reliability
+    assert (low.rows, low.accuracy, low.confidence) == (2, 0.5, pytest.approx(0.5))
+    assert (high.rows, high.accuracy, high.confidence) == (4, 0.75, pytest.approx(0.83))
+    assert (high.low, high.high) == pytest.approx((12 / 15, 13 / 15))
+    assert scores.calibration_error == pytest.approx((4 * 0.08 + 2 * 0) / 6)
 
 
-def test_equal_seeds_give_equal_intervals() -> None:
-    contest = fixed_contest()
-    assert compare(*contest, seed=3) == compare(*contest, seed=3)
-    assert compare(*contest, seed=3) != compare(*contest, seed=4)
+def test_calibration_on_the_edges_of_the_bins() -> None:
+    draw = np.random.default_rng(0)
+    made = draw.dirichlet([1, 1, 1], 500).astype(np.float32)
+    made[:4] = [[1, 0, 0], [0.2, 0.4, 0.4], [0.6, 0.2, 0.2], [0.8, 0.2, 0]]
+    scores = evaluate("human", draw.integers(0, 3, 500).astype(np.int8), made)
+    assert sum(found.rows for found in scores.reliability) == 500
+    for found in scores.reliability:
+        assert found.low - 1e-9 <= found.confidence <= found.high + 1e-9
+        assert found.rows > 0
 
 
-def test_the_interval_agrees_with_scipy() -> None:
+def test_the_interval_of_macro_recall_agrees_with_scipy() -> None:
     from scipy.stats import bootstrap
 
-    contest = fixed_contest()
-    gain = compare(*contest)
-
-    def difference(truth: Labels, mine: Labels, theirs: Labels) -> float:
-        classes = [truth == label for label in range(3)]
-        return float(
-            np.mean([(mine[c] == truth[c]).mean() - (theirs[c] == truth[c]).mean() for c in classes])
-        )
-
-    expected = bootstrap(
-        contest,
-        difference,
-        paired=True,
-        vectorized=False,
-        n_resamples=3000,
-        confidence_level=0.9,
-        method="percentile",
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    assert gain.low == pytest.approx(expected.low, abs=0.006)
-    assert gain.high == pytest.approx(expected.high, abs=0.006)
-    assert gain.high - gain.low == pytest.approx(expected.high - expected.low, rel=0.08)
+    draw = np.random.default_rng(3)
+    truth = np.repeat(np.arange(3), [300, 60, 120]).astype(np.int8)
+    predicted = np.where(draw.random(480) < 0.6, truth, draw.integers(0, 3, 480)).astype(np.int8)
+    found = evaluate("human", truth, predicted).macro_recall_interval
+    assert found is not None
+    ends = []
+    for label in range(3):
+        right = (predicted == truth)[truth == label].astype(float)
+        drawn = bootstrap((right,), np.mean, n_resamples=4000, rng=draw).bootstrap_distribution
+        ends.append(drawn)
+    low, high = np.quantile(np.mean(ends, axis=0), [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.006)
 
 
-def test_the_pairing_is_kept() -> None:
-    # 100 rows on which both are right narrow the interval as rows that say nothing; unpaired it would be wide
-    truth = labels(*[0, 1] * 100)
-    mine, theirs = truth.copy(), truth.copy()
-    mine[:60] = 2
-    theirs[:62] = 2
-    gain = compare(truth, mine, theirs)
-    assert gain.difference == pytest.approx(0.01)
-    assert gain.low >= -1e-12 and gain.high < 0.03
+def test_both_kinds_of_labels_are_scored_and_never_mixed() -> None:
+    rows = pl.DataFrame(
+        {"label": [0, 1, 2, 0], "human_label": [None, 1, None, 2]},
+        schema={"label": pl.Int8, "human_label": pl.Int8},
+    )
+    weak, human = score_kinds(probabilities([0, 1, 2, 0]), rows)
+    assert (weak.labels, weak.rows, weak.accuracy) == ("textblob", 4, 1)
+    assert (human.labels, human.rows, human.accuracy) == ("human", 2, 0.5)
+    assert score_kinds(probabilities([0]), rows[:1])[0].labels == "textblob"
+    assert len(score_kinds(probabilities([0]), rows[:1])) == 1

@@ -1,15 +1,21 @@
 """Reports say what was found, and no tweet breaks them."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from tasks.baselines import Baseline
 from tasks.behaviour import BehaviourExample, BehaviourResult
+from tasks.benchmark import BenchmarkResult
 from tasks.gate import Evidence, Verdict
-from tasks.report import benchmark, table, training
+from tasks.report import benchmark as page_of
+from tasks.report import table, training
+from tasks.slices import Slice
 from tasks.train import TrainResult
-from tests.tasks.test_gate import evidence, scored, with_scores
+from tests.tasks.test_gate import CLEAR, POLICY, evidence, paired, scored, with_scores
 
 PARSER = MarkdownIt("commonmark").enable("table")
 
@@ -23,6 +29,12 @@ NASTY = [
     "",
 ]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(NASTY)
+
+
+def benchmark(verdict: Verdict, challenger: Evidence, production: Evidence | None, **more: Any) -> str:
+    basis = {"gain": production and CLEAR, "baselines": (), "excluded": {}, "policy": POLICY, "run_id": "r"}
+    found = {"capabilities": paired(challenger, production), **basis, **more}
+    return page_of(BenchmarkResult(verdict=verdict, challenger=challenger, production=production, **found))
 
 
 def cells(markdown: str) -> list[list[list[str]]]:
@@ -104,14 +116,19 @@ def test_benchmark_page_puts_the_verdict_first_and_the_two_side_by_side() -> Non
     challenger = with_scores(evidence("2"), scored(0.7), scored(0.8, "textblob", 1234))
     page = benchmark(verdict, challenger, evidence("1", recall=0.65))
     assert page.startswith("# Version 2 goes to production\n\n- It is better.\n- So be it.\n")
-    scores, behaviour = cells(page)
+    scores, capabilities, behaviour, _ = cells(page)
     assert [row[:4] for row in scores[1:]] == [
         ["challenger 2", "human", "400", "0.700"],
         ["challenger 2", "TextBlob (weak)", "1,234", "0.800"],
         ["production 1", "human", "400", "0.650"],
     ]
-    assert behaviour[1] == ["contractions_inv", "MFT", "any", "challenger 2", "10 of 100", "10.0%", "0"]
+    assert behaviour[1] == [
+        *("contractions_inv", "MFT", "robustness", "challenger 2", "10 of 100", "10.0%", "0")
+    ]
     assert len(behaviour) == 1 + 2 * 4
+    assert capabilities[1] == [
+        *("negation", "100", "10 (10.0%)", "10 (10.0%)", "+0.0% (+0.0% to +0.0%)", "1.000")
+    ]
     assert page.endswith("None.")
 
 
@@ -119,8 +136,39 @@ def test_a_test_that_did_not_run_is_no_success() -> None:
     verdict = Verdict(decision="keep", challenger="2", production=None, reasons=("Why.",))
     page = benchmark(verdict, evidence("2", typos_inv=None), None)
     assert page.startswith("# Version 2 is archived, nothing is in production\n")
-    [row] = [row for row in cells(page)[1] if row[0] == "typos_inv"]
+    [row] = [row for row in cells(page)[2] if row[0] == "typos_inv"]
     assert row[5] == "not run"
+
+
+def test_benchmark_page_has_baselines_slices_and_what_was_left_out() -> None:
+    verdict = Verdict(decision="keep", challenger="2", production=None, reasons=("Why.",))
+    silent = scored(0.6, log_loss=None, calibration_error=None)
+    basis: dict[str, Any] = {"by": "url", "labels": "human"}
+    parts = (
+        Slice(
+            **basis, value="with", rows=9, macro_recall=None, interval=None, remark="too few rows: 9 of 30"
+        ),
+        Slice(**basis, value="without", rows=391, macro_recall=0.71, interval=None, remark=""),
+    )
+    page = benchmark(
+        verdict,
+        evidence("2").model_copy(update={"slices": parts}),
+        None,
+        baselines=(
+            Baseline(name="SVM", learned_from="human", rows=9, scores=(silent,), reason=""),
+            Baseline(name="VADER", learned_from=None, rows=0, scores=(), reason="not available: gone"),
+        ),
+        excluded={"rows whose text is known": 7},
+    )
+    scores, capabilities, _, slices = cells(page)
+    assert [row[0] for row in scores[1:]] == ["challenger 2", "SVM, trained on human labels"]
+    assert scores[2][-2:] == ["", ""]
+    assert "- VADER: not available: gone.\n- Left out: 7 rows whose text is known." in page
+    assert capabilities[1] == ["negation", "100", "10 (10.0%)", "", "", ""]
+    assert [row[1:] for row in slices[1:]] == [
+        ["with", "challenger 2", "human", "9", "", "too few rows: 9 of 30"],
+        ["without", "challenger 2", "human", "391", "0.710", ""],
+    ]
 
 
 def test_training_page_has_every_epoch_and_score() -> None:

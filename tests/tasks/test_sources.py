@@ -188,7 +188,7 @@ class TestSample:
         [(-0.51, "negative"), (-0.5, "neutral"), (0.0, "neutral"), (0.5, "neutral"), (0.51, "positive")],
     )
     def test_the_cut_is_neutral(self, rating: float, label: str) -> None:
-        assert sources._label_of_rating(rating) == label
+        assert sources.label_of_rating(rating) == label
 
     def test_selection(self) -> None:
         frame = collect(query="LMAO", limit=3)

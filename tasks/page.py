@@ -96,7 +96,9 @@ def benchmark_page(result: "BenchmarkResult") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, share=share, chance=chance, heat=heat, anchor=_anchor, cases=cases)
+    environment.filters.update(
+        number=number, share=share, chance=chance, heat=heat, anchor=_anchor, cases=cases
+    )
     style, script = ((here / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     found = models(result)
     decisive = result.challenger.judged_by(result.policy)
@@ -156,7 +158,9 @@ def standings(result: "BenchmarkResult", labels: LabelKind) -> list[Standing]:
     rows = [Standing(m.name, m.mark, scores_of(m.evidence, labels), "") for m in models(result)]
     for baseline in result.baselines:
         scores = next((scores for scores in baseline.scores if scores.labels == labels), None)
-        learned = f"learned from {baseline.rows:,} {baseline.learned_from and KINDS[baseline.learned_from]} labels"
+        learned = (
+            f"learned from {baseline.rows:,} {baseline.learned_from and KINDS[baseline.learned_from]} labels"
+        )
         remark = "; ".join(filter(None, (baseline.learned_from and learned, baseline.reason)))
         rows.append(Standing(baseline.name, "baseline", scores, remark))
     return rows

@@ -67,6 +67,7 @@ def benchmark(result: "BenchmarkResult") -> str:
             _slices(contestants),
             "## Failures to read",
             _failures(contestants),
+            f"The same to look at, with plots: `report.html` in the MLflow run `{result.run_id}`.",
         ]
     )
 

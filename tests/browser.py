@@ -61,7 +61,10 @@ class Browser:
     def open(self, path: Path, script: bool = True) -> None:
         """Load a file anew and wait until it is there; `script` off shows what it is without any."""
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
-        for url in ("about:blank", path.as_uri()):  # another page first: what is open already is not loaded anew
+        for url in (
+            "about:blank",
+            path.as_uri(),
+        ):  # another page first: what is open already is not loaded anew
             self.console, self.requests, self._loaded = [], [], False
             self.call("Page.navigate", url=url)
             while not self._loaded:
@@ -81,6 +84,13 @@ class Browser:
         found = self.call("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def each(self, selector: str, code: str) -> list[Any]:
+        """Return the value of an expression for each element `e` that a selector finds."""
+        found: list[Any] = self.evaluate(
+            f"[...document.querySelectorAll({json.dumps(selector)})].map(e => {code})"
+        )
+        return found
 
     def names(self) -> list[tuple[str, str]]:
         """Return role and name of all that a screen reader is told of."""

@@ -58,7 +58,7 @@ def read_held_out(warehouse: Warehouse) -> HeldOut:
     fresh = rows.filter(~rows.select(canonical())["cleaned_text"].is_in(seen["cleaned_text"].implode()))
     excluded = {"rows whose text is among the training or validation rows": len(rows) - len(fresh)}
     for kind, column in COLUMN.items():
-        sound = pl.col(column).is_in(range(len(LABELS)))
+        sound = pl.col(column).is_in([float(label) for label in range(len(LABELS))])
         excluded[f"{kind} labels that are none of ours"] = fresh.filter(
             pl.col(column).is_not_null() & ~sound
         ).height

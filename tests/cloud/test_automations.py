@@ -21,6 +21,7 @@ from deployments.automations import COMPLETED, LINKS
 from deployments.sync import SyncParameters, sync
 from tasks.benchmark import PROMOTED
 from tests.cloud.prefect_server import Declare, PrefectServer
+from tests.policies import write_policy
 from tests.tweets import tiny_tokenizer, tweets
 
 pytestmark = pytest.mark.timeout(900)
@@ -116,7 +117,7 @@ def test_the_chain_runs_by_itself_and_the_main_job_does_not_start_it(
             "epochs": 6,
             "learning_rate": 0.01,
         },
-        "benchmark": {"minimum_rows": 20, "ceilings": {}},
+        "benchmark": {"policy": write_policy(tmp_path / "policy.toml", minimum_rows=20, ceilings={})},
     }
     small["pipeline"] = small["etl"] | small["train"] | small["benchmark"]
 

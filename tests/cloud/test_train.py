@@ -14,7 +14,6 @@ from prefect.client.orchestration import get_client
 from blocks.lake import LocalLake
 from blocks.tracking import ServerTracking, TrackingError
 from blocks.warehouse import DuckDBWarehouse
-from flows.benchmark import benchmark
 from flows.train import train
 from tasks import registry
 from tasks import train as steps
@@ -22,7 +21,7 @@ from tasks.trained import find_trained
 from tasks.training import TrainParameters
 from tests.cloud.gateway import Request
 from tests.cloud.mlflow_server import MlflowServer
-from tests.flows.test_benchmark import POLICY, Registry, held_out
+from tests.flows.test_benchmark import Registry, held_out
 from tests.tweets import tiny_tokenizer, tweets
 
 EPOCHS = 3
@@ -114,16 +113,16 @@ def test_the_benchmark_moves_the_alias(
     warehouse.merge([held_out()])
     models = Registry(tracking, tmp_path / "bundles")
     wrong = models.challenge("wrong", flipped=True)
-    lenient = POLICY.model_copy(update={"minimum_macro_recall": 0, "maximum_loss": 1})
-    assert benchmark(lenient).verdict.decision == "promote"
+    lenient = {"minimum_macro_recall": 0, "maximum_loss": 1}
+    assert models.run(**lenient).verdict.decision == "promote"
     assert (models.at("production"), models.at("challenger")) == (wrong, None)
     good = models.challenge("good")
-    result = benchmark(lenient)
+    result = models.run(**lenient)
     assert (result.verdict.decision, result.verdict.production) == ("promote", wrong)
     assert (models.at("production"), models.at("challenger")) == (good, None)
     with tracking.opened() as client:
         assert client.get_model_version(tracking.model, wrong).tags["replaced.by"] == good
-    assert benchmark(lenient).verdict.decision == "keep"
+    assert models.run(**lenient).verdict.decision == "keep"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLAG = {
     "etl": "--minimum-count",
     "train": "--require-gpu",
-    "benchmark": "--ceilings",
+    "benchmark": "--policy",
     "deploy": "--stop",
     "pipeline": "--labels",
     "score": "--prefix",

@@ -19,6 +19,7 @@ from flows.deploy import DeployParameters, deploy
 from flows.pipeline import PipelineError, PipelineParameters, pipeline
 from flows.summary import Summary
 from tasks import registry
+from tests.policies import write_policy
 from tests.tweets import tiny_tokenizer, tweets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +40,7 @@ def parameters(tmp_path: Path) -> PipelineParameters:
         label_mapping={"0": "neutral", "1": "negative", "2": "positive"},
         labels="human",
         tokenizer=tiny_tokenizer(tmp_path / "words"),
-        minimum_rows=20,
-        ceilings={},
+        policy=write_policy(tmp_path / "policy.toml", minimum_rows=20, ceilings={}),
         epochs=6,
         learning_rate=0.01,
     )
@@ -94,8 +94,9 @@ def test_the_first_stage_that_fails_ends_the_job_and_a_rerun_finishes_it(
 def test_a_first_version_under_the_floor_is_not_served(
     blocks: None, parameters: PipelineParameters, tracking: LocalTracking, endpoint: LocalEndpoint
 ) -> None:
+    strict = write_policy(Path(parameters.policy), minimum_macro_recall=1.0)
     with pytest.raises(PipelineError, match="The stage deploy failed.*no version in production"):
-        pipeline(parameters.model_copy(update={"minimum_macro_recall": 1.0, "epochs": 1}))
+        pipeline(parameters.model_copy(update={"policy": strict, "epochs": 1}))
     assert registry.aliased(tracking, registry.PRODUCTION) is None
     assert endpoint.serving() is None
 
@@ -121,7 +122,8 @@ def test_a_job_killed_in_each_stage_is_finished_by_the_next(
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(appoint)], cwd=ROOT, env=environment, check=True)
     flags = f"--source file --path {parameters.path} --labels human --tokenizer {parameters.tokenizer}"
-    flags += " --label-mapping 0=neutral,1=negative,2=positive --minimum-rows 20 --ceilings {}"
+    flags += " --label-mapping 0=neutral,1=negative,2=positive"
+    flags += f" --policy {parameters.policy}"
     flags += " --epochs 6 --learning-rate 0.01"
     command = [sys.executable, "-m", "flows.pipeline", *flags.split()]
     moments = [r"labelled/\w+: ", r"Epoch 2 of", r"subflow run .* 'benchmark'", r"subflow run .* 'deploy'"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import mlflow
 import pytest
@@ -18,6 +19,7 @@ from tasks.gate import Verdict
 from tasks.registry import RegistryError
 from tasks.runs import log_model
 from tests.bundles import build_bundle
+from tests.policies import policy
 from tests.tasks.test_gate import evidence
 from tests.tweets import tweets
 
@@ -212,7 +214,6 @@ def test_orphans_of_the_same_fingerprint_are_closed(tracking: LocalTracking) -> 
 
 # A crash between any two calls.
 MUTATING = ("create_", "set_", "log_", "delete_", "update_", "rename_", "transition_", "restore_")
-POLICY = BenchmarkParameters(ceilings={})
 
 
 def state(tracking: LocalTracking) -> dict[str, Any]:
@@ -262,8 +263,9 @@ def crash(monkeypatch: pytest.MonkeyPatch) -> Iterator[Crash]:
 def judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Judge at once: a version beats those with lower numbers, but for number 3, which loses."""
 
-    def judge(_: Any, __: Any, bundles: dict[str, Path], run_id: str) -> BenchmarkResult:
-        challenger, production = [*bundles, None][:2]
+    def judge(*arguments: Any) -> BenchmarkResult:
+        *_, models, run_id = arguments
+        challenger, production = [*models, None][:2]
         assert challenger is not None
         decision = "keep" if challenger == "3" else "promote"
         return BenchmarkResult(
@@ -271,19 +273,23 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> None:
             challenger=evidence(challenger).model_copy(update={"scores": ()}),
             production=None,
             gain=None,
+            capabilities=(),
+            baselines=(),
+            excluded={},
+            policy=policy(),
             run_id=run_id,
         )
 
     monkeypatch.setattr(steps, "judge", judge)
     monkeypatch.setattr(registry, "bundle_folder", lambda *_: Path())
+    monkeypatch.setattr(steps, "Predictor", MagicMock())
 
 
 def benchmark(tracking: LocalTracking, warehouse: DuckDBWarehouse, seed: int) -> BenchmarkResult:
     """Do what the flow does; the seed keeps the evidence of different models apart."""
     result = steps.find.fn(tracking)
     if result is None:
-        parameters = POLICY.model_copy(update={"seed": seed})
-        result = steps.gather.fn(parameters, warehouse, tracking)
+        result = steps.gather.fn(BenchmarkParameters(seed=seed), policy(), warehouse, tracking)
         steps.apply.fn(result, tracking)
     return result
 

@@ -1,10 +1,21 @@
 """Rows: what is read from the warehouse, and what training refuses."""
 
+import math
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
-from tasks.rows import LabelKind, RowsError, digest, labelled_rows, read_rows, texts_and_targets
+from tasks.rows import (
+    LabelKind,
+    RowsError,
+    digest,
+    labelled_rows,
+    read_held_out,
+    read_rows,
+    texts_and_targets,
+)
 from tests.tweets import tweets
 
 
@@ -27,6 +38,55 @@ def test_a_split_without_rows_still_has_the_columns(warehouse: DuckDBWarehouse) 
     read = read_rows(warehouse, "test")
     assert read.shape == (0, 5)
     assert read.schema == read_rows(warehouse, "train").schema
+
+
+def test_held_out_rows_have_what_slices_need(warehouse: DuckDBWarehouse) -> None:
+    made = tweets(train=20, validation=6, test=7).with_columns(lang=pl.lit(None, pl.String))
+    warehouse.merge([made])
+    rows, excluded = read_held_out(warehouse)
+    wanted = made.filter(pl.col("split") == "test").sort("id").select(rows.columns)
+    assert rows.equals(wanted)
+    assert rows.columns == [
+        *("id", "text", "label", "human_label", "lang", "source", "created_at"),
+    ]
+    assert (rows.schema["label"], excluded) == (pl.Int8, {})
+    assert digest(rows) == digest(wanted)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_held_out_rows_that_were_learned_from_are_left_out(warehouse: DuckDBWarehouse, split: str) -> None:
+    """A table that was loaded under two rules of splitting; retweets and near-copies count as the same."""
+    made = tweets(train=20, validation=6, test=7, seed=3).with_columns(
+        cleaned_text=pl.concat_str(pl.lit("Row "), "id")
+    )
+    known = made.filter(pl.col("split") == split)[:2]
+    near = pl.concat_str(pl.lit("RT  "), pl.col("cleaned_text").str.to_uppercase(), pl.lit(" !!"))
+    copies = known.with_columns(
+        id=pl.concat_str(pl.lit("copy:"), "id"), split=pl.lit("test"), cleaned_text=near
+    )
+    warehouse.merge([made, copies])
+    rows, excluded = read_held_out(warehouse)
+    assert len(rows) == 7 and not any(rows["id"].str.starts_with("copy:"))
+    assert excluded == {"rows whose text is among the training or validation rows": 2}
+
+
+def test_labels_that_are_none_of_ours_do_not_judge(tmp_path: Path) -> None:
+    """A table that another program has written: labels are floating-point numbers, NaN and 7 among them."""
+    import duckdb
+
+    path = tmp_path / "other.duckdb"
+    made = tweets(train=3, validation=0, test=6).with_columns(
+        label=pl.Series([0.0, 1, 2, 0, 1, math.nan, 7, 1, 2]),
+        human_label=pl.Series([0.0, 1, 2, math.nan, None, 2, 1.5, -1, 0]),
+    )
+    with duckdb.connect(str(path)) as connection:
+        connection.register("made", made.to_arrow())
+        connection.execute("CREATE TABLE PROCESSED_TWEETS AS SELECT * FROM made")
+    rows, excluded = read_held_out(DuckDBWarehouse(path=str(path)))
+    assert rows["label"].to_list() == [0, 1, None, None, 1, 2]
+    assert rows["human_label"].to_list() == [None, None, 2, None, None, 0]
+    assert rows.schema["human_label"] == pl.Int8
+    assert excluded == {"textblob labels that are none of ours": 2, "human labels that are none of ours": 3}
 
 
 def test_a_missing_table_names_the_remedy(warehouse: DuckDBWarehouse) -> None:

@@ -28,7 +28,7 @@ def benchmark(parameters: BenchmarkParameters = BenchmarkParameters()) -> Benchm
 def main() -> None:
     """Run the benchmark from the command line, and leave its page beside the local state."""
     result = cli.run(benchmark, BenchmarkParameters, "flows.benchmark")
-    print(f"The report: {page.write(result)}")
+    print(f"The report: {page.write(result, page.PAGE)}")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ def main() -> None:
     console.print(summary.rich())
     console.print(f"The same facts: {path}", soft_wrap=True)
     if summary.benchmark is not None:
-        console.print(f"The benchmark's report: {page.write(summary.benchmark)}", soft_wrap=True)
+        shown = page.write(summary.benchmark, page.PAGE)
+        console.print(f"The benchmark's report: {shown}", soft_wrap=True)
     sys.exit(0 if summary.status == "completed" else 1)
 
 

@@ -102,7 +102,7 @@ def benchmark_page(result: "BenchmarkResult") -> str:
     style, script = ((here / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     found = models(result)
     decisive = result.challenger.judged_by(result.policy)
-    kinds = [kind for kind in KINDS if any(s.labels == kind for m in found for s in m.evidence.scores)]
+    kinds = [kind for kind in KINDS if any(scores_of(m.evidence, kind) for m in found)]
     grouped = {capability.name: tests(result, capability.name) for capability in capabilities(result)}
     return environment.get_template("page.html.j2").render(
         result=result,
@@ -128,7 +128,7 @@ def benchmark_page(result: "BenchmarkResult") -> str:
     )
 
 
-def write(result: "BenchmarkResult", path: str = PAGE) -> Path:
+def write(result: "BenchmarkResult", path: str) -> Path:
     """Write the page of a benchmark to a file, and return where."""
     target = local_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,8 +144,8 @@ def models(result: "BenchmarkResult") -> tuple[Model, ...]:
     """Return the challenger and, if there is one, what it was judged against."""
     standing = result.verdict.challenger == result.verdict.production
     roles = ("production", "before it") if standing else ("challenger", "production")
-    both = result.challenger, result.production
-    return tuple(Model(*one) for one in zip(roles, MARKS, both, strict=True) if one[2] is not None)
+    both = zip(roles, MARKS, (result.challenger, result.production), strict=True)
+    return tuple(Model(role, mark, evidence) for role, mark, evidence in both if evidence is not None)
 
 
 def scores_of(evidence: Evidence, labels: LabelKind) -> Scores | None:
@@ -158,10 +158,10 @@ def standings(result: "BenchmarkResult", labels: LabelKind) -> list[Standing]:
     rows = [Standing(m.name, m.mark, scores_of(m.evidence, labels), "") for m in models(result)]
     for baseline in result.baselines:
         scores = next((scores for scores in baseline.scores if scores.labels == labels), None)
-        learned = (
-            f"learned from {baseline.rows:,} {baseline.learned_from and KINDS[baseline.learned_from]} labels"
-        )
-        remark = "; ".join(filter(None, (baseline.learned_from and learned, baseline.reason)))
+        learned = ""
+        if baseline.learned_from is not None:
+            learned = f"learned from {baseline.rows:,} {KINDS[baseline.learned_from]} labels"
+        remark = "; ".join(filter(None, (learned, baseline.reason)))
         rows.append(Standing(baseline.name, "baseline", scores, remark))
     return rows
 

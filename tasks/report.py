@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from tasks.behaviour import Interval
 from tasks.evaluation import Scores
 from tasks.gate import Evidence
+from tasks.rows import LabelKind
 
 if TYPE_CHECKING:
     from tasks.benchmark import BenchmarkResult
     from tasks.train import TrainResult
 
-KINDS = {"human": "human", "textblob": "TextBlob (weak)"}
+KINDS: dict[LabelKind, str] = {"human": "human", "textblob": "TextBlob (weak)"}
 
 
 def training(result: "TrainResult") -> str:

@@ -7,7 +7,7 @@ from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from flows import cli
 from tasks import benchmark as steps
-from tasks import report
+from tasks import page, report
 from tasks.benchmark import BenchmarkParameters, BenchmarkResult
 from tasks.policy import read_policy
 
@@ -21,10 +21,15 @@ def benchmark(parameters: BenchmarkParameters = BenchmarkParameters()) -> Benchm
     if result is None:
         result = steps.gather(parameters, policy, warehouse, tracking)
         steps.apply(result, tracking)
-    page = report.benchmark(result)
-    create_markdown_artifact(page, key="benchmark", description=result.verdict.reasons[0])
+    create_markdown_artifact(report.benchmark(result), key="benchmark", description=result.verdict.reasons[0])
     return result
 
 
+def main() -> None:
+    """Run the benchmark from the command line, and leave its page beside the local state."""
+    result = cli.run(benchmark, BenchmarkParameters, "flows.benchmark")
+    print(f"The report: {page.write(result, page.PAGE)}")
+
+
 if __name__ == "__main__":
-    cli.run(benchmark, BenchmarkParameters, "flows.benchmark")
+    main()

@@ -16,6 +16,7 @@ from flows.deploy import DeployParameters, deploy
 from flows.etl import etl
 from flows.summary import Stage, Summary
 from flows.train import train
+from tasks import page
 from tasks.benchmark import BenchmarkParameters
 from tasks.etl import EtlParameters
 from tasks.parameters import narrow
@@ -75,6 +76,9 @@ def main() -> None:
     console = Console()
     console.print(summary.rich())
     console.print(f"The same facts: {path}", soft_wrap=True)
+    if summary.benchmark is not None:
+        shown = page.write(summary.benchmark, page.PAGE)
+        console.print(f"The benchmark's report: {shown}", soft_wrap=True)
     sys.exit(0 if summary.status == "completed" else 1)
 
 

@@ -219,7 +219,7 @@ def _outcome(behaviour: Behaviour, cases: Cases, test: Any) -> Outcome:
         cases=sum(map(len, cases.texts)),
         failed=len(failures),
         failure_rate=len(failures) / tested if tested else None,
-        interval=_wilson(len(failures), tested) if tested else None,
+        interval=wilson(len(failures), tested) if tested else None,
         examples=tuple(
             BehaviourExample(
                 texts=tuple(cases.texts[i]),
@@ -248,7 +248,7 @@ def _by_group(
     return odd
 
 
-def _wilson(failed: int, tested: int) -> Interval:
+def wilson(failed: int, tested: int) -> Interval:
     """Return the interval of Wilson (1927), which also holds for few cases and for rates near 0 and 1."""
     from scipy.stats import binomtest  # most of a second
 

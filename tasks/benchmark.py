@@ -23,7 +23,7 @@ import tasks.slices as slices
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
-from tasks import figures, registry, report, rows
+from tasks import figures, page, registry, report, rows
 from tasks.baselines import Baseline
 from tasks.comparison import Capability, Gain
 from tasks.fingerprint import fingerprint
@@ -299,4 +299,5 @@ def _log(result: BenchmarkResult) -> None:
             name = baseline.name.replace("+", "").replace("  ", " ").replace(" ", "_")
             mlflow.log_metric(f"{name}_{scores.labels}_macro_recall", scores.macro_recall)
     mlflow.log_text(report.benchmark(result), "report.md")
+    mlflow.log_text(page.benchmark_page(result), "report.html")
     mlflow.log_dict(result.model_dump(), RESULT)

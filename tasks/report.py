@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from tasks.behaviour import Interval
 from tasks.evaluation import Scores
 from tasks.gate import Evidence
+from tasks.rows import LabelKind
 
 if TYPE_CHECKING:
     from tasks.benchmark import BenchmarkResult
     from tasks.train import TrainResult
 
-KINDS = {"human": "human", "textblob": "TextBlob (weak)"}
+KINDS: dict[LabelKind, str] = {"human": "human", "textblob": "TextBlob (weak)"}
 
 
 def training(result: "TrainResult") -> str:
@@ -67,6 +68,7 @@ def benchmark(result: "BenchmarkResult") -> str:
             _slices(contestants),
             "## Failures to read",
             _failures(contestants),
+            f"The same to look at, with plots: `report.html` in the MLflow run `{result.run_id}`.",
         ]
     )
 

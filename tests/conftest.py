@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.cloud.registry_server",
     "tests.cloud.prefect_server",
     "tests.cloud.docker_engine",
+    "tests.browser",
 ]
 
 quiet()

@@ -105,6 +105,7 @@ def test_make_run_does_the_whole_job_and_then_reuses_it(clone: Path) -> None:
     assert run["status"] == "completed"
     assert run["etl"]["loaded"]["inserted"] == 4197
     assert run["benchmark"]["verdict"]["decision"] == "promote"
+    assert "<h1>Version 1 goes to production</h1>" in (clone / ".local/benchmark.html").read_text()
     for said in (
         "4,200",
         "goes to production",

@@ -13,9 +13,9 @@ from prefect.events.worker import EventsWorker
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
-from containers.serve.predictor import Predictor
-from flows.benchmark import benchmark
-from tasks import registry, report
+from containers.serve.predictor import WINDOW, Predictor
+from flows.benchmark import benchmark, main
+from tasks import page, registry, report
 from tasks.behaviour import PredictionError
 from tasks.benchmark import PROMOTED, BenchmarkParameters, BenchmarkResult
 from tasks.policy import PolicyError
@@ -254,7 +254,7 @@ def test_the_report_is_in_prefect_and_in_mlflow(
     client = tracking.client()
     logged = {item.path for item in client.list_artifacts(result.run_id)}
     figures = {f"confusion_matrix_1_{kind}.png" for kind in ("human", "textblob")}
-    assert logged >= {"report.md", "benchmark.json", *figures}
+    assert logged >= {"report.md", "report.html", "benchmark.json", *figures}
     metrics = client.get_run(result.run_id).data.metrics
     assert metrics["v1_textblob_macro_recall"] == 1.0
     assert metrics["v1_human_macro_recall"] == pytest.approx(recalls(result)["human"])
@@ -264,8 +264,27 @@ def test_the_report_is_in_prefect_and_in_mlflow(
     with get_client(sync_client=True) as api:
         [artifact] = [found for found in api.read_latest_artifacts() if found.key == "benchmark"]
     assert str(artifact.data).startswith("# Version 1 goes to production\n")
+    assert f"`report.html` in the MLflow run `{result.run_id}`" in str(artifact.data)
+    with tracking.opened():
+        assert mlflow.artifacts.load_text(f"runs:/{result.run_id}/report.html") == page.benchmark_page(result)
     assert "| challenger 1 | human | 60 |" in str(artifact.data)
     assert "| challenger 1 | TextBlob (weak) | 120 | 1.000 (1.000 to 1.000) |" in str(artifact.data)
+
+
+def test_the_command_line_leaves_the_page(
+    rows: None,
+    models: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    models.challenge("first")
+    policy = write_policy(tmp_path / "policy.toml", **LENIENT)
+    monkeypatch.setattr("sys.argv", ["benchmark", "--policy", policy, "--behaviour-rows", "60"])
+    monkeypatch.setattr(page, "PAGE", str(tmp_path / "made" / "benchmark.html"))
+    main()
+    assert capsys.readouterr().out.endswith(f"The report: {page.PAGE}\n")
+    assert "<h1>Version 1 goes to production</h1>" in Path(page.PAGE).read_text()
 
 
 # Bad input

@@ -130,16 +130,18 @@ def test_a_job_killed_in_each_stage_is_finished_by_the_next(
     for moment in moments:
         assert _killed_at(moment, command, environment), f"{moment} was never said"
 
-    run_file = ROOT / ".local" / "run.json"
-    kept = run_file.read_bytes() if run_file.exists() else None
+    written = [run_file, page] = [ROOT / ".local" / name for name in ("run.json", "benchmark.html")]
+    kept = {path: path.read_bytes() for path in written if path.exists()}
     try:
         last = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert last.returncode == 0, last.stderr[-3000:]
         assert json.loads(run_file.read_text())["status"] == "completed"
+        assert "<h1>Version 1 " in page.read_text()
     finally:
-        run_file.unlink(missing_ok=True)
-        if kept is not None:
-            run_file.write_bytes(kept)
+        for path in written:
+            path.unlink(missing_ok=True)
+            if path in kept:
+                path.write_bytes(kept[path])
     (rows,) = warehouse.query("SELECT count(*) AS n, count(DISTINCT id) AS ids FROM {table}")
     wanted = len(Path(str(parameters.path)).read_text().splitlines()) - 1
     assert rows.row(0) == (wanted, wanted)

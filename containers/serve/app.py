@@ -31,7 +31,7 @@ from uvicorn.supervisors import Multiprocess
 
 from containers.serve.formats import MAX_BYTES, WRITERS, choose, read_texts
 from containers.serve.openapi import describe
-from containers.serve.predictor import BundleError, Predictor
+from containers.serve.predictor import WINDOW, BundleError, Predictor
 
 VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 VERSION_FILE = "version"  # in the bundle's folder: a bundle that is mounted over another brings its own
@@ -72,8 +72,12 @@ def create_app(predictor: Predictor, version: str) -> Starlette:
         return JSONResponse(description)
 
     def answer(content_type: str | None, body: bytes, kind: str) -> Response:
-        predictions = predictor.predict(read_texts(content_type, body))
-        return Response(WRITERS[kind](predictions), headers=attributes, media_type=kind)
+        texts = read_texts(content_type, body)
+        parts = (predictor.predict(texts[i : i + WINDOW]) for i in range(0, len(texts), WINDOW))
+        content = bytearray()
+        for piece in WRITERS[kind](parts):
+            content += piece.encode()
+        return Response(bytes(content), headers=attributes, media_type=kind)
 
     def refuse(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -20,7 +20,8 @@ PACKAGES = ("numpy", "onnxruntime", "starlette", "tokenizers", "uvicorn")
 NEEDLESS = {"huggingface-hub"}
 """What those ask for and the app does not use: its tokenizer is a file, and nothing is downloaded."""
 PLATFORM = {"extra": "", "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-LINES = 5  # of the build's output, shown when it fails
+NOISE = re.compile("--->|Removing intermediate container")
+LINES = 10  # of the build's output, shown when it fails
 
 
 def serving_image(images: Images, bundle: Path, version: str, digest: str) -> str:
@@ -142,6 +143,6 @@ def _build(context: Path, image: str, build_args: Mapping[str, str]) -> None:
                 last = " | ".join(said[-LINES:])
                 raise ImagesError(f"Building {image} failed: {answer['error'].strip()}. It said last: {last}")
             for line in answer.get("stream", "").splitlines():
-                if line := line.strip():
+                if (line := re.sub(r"\x1b\[[\d;]*m", "", line).strip()) and not NOISE.match(line):
                     said.append(line)
                     logger().info(line) if line.startswith("Step ") else logger().debug(line)

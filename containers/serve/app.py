@@ -15,13 +15,13 @@ import os
 import re
 import socket
 import sys
+from asyncio import get_running_loop
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import uvicorn
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -55,7 +55,7 @@ def create_app(predictor: Predictor, version: str) -> Starlette:
         raise ValueError(f"The version {version[:100]!r} is not 1 to 64 letters, digits, dots, _, + or -.")
     attributes = {"X-Amzn-SageMaker-Custom-Attributes": f"version={version};digest={predictor.digest[:12]}"}
     description = describe(version, predictor.columns)
-    busy = CapacityLimiter(BUSY)
+    threads = ThreadPoolExecutor(BUSY)
 
     async def ping(_: Request) -> Response:
         return JSONResponse(
@@ -66,7 +66,8 @@ def create_app(predictor: Predictor, version: str) -> Starlette:
         kind = choose(", ".join(request.headers.getlist("accept")))
         body = await _body(request)
         # In a thread, as a long batch must not keep /ping waiting: SageMaker gives it 2 seconds.
-        return await run_sync(answer, request.headers.get("content-type"), body, kind, limiter=busy)
+        content_type = request.headers.get("content-type")
+        return await get_running_loop().run_in_executor(threads, answer, content_type, body, kind)
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(description)
@@ -114,20 +115,27 @@ def create_app(predictor: Predictor, version: str) -> Starlette:
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body, and stop reading as soon as it is too large, whatever its declared length."""
+    """Return the body, and refuse one that is too large, whatever its declared length.
+
+    As much again is read and dropped, for a client that cannot finish sending does not get to read the answer.
+    """
     too_large = HTTPException(
         413,
         f"The body is larger than {MAX_BYTES:,} bytes: send fewer texts at a time.",
-        headers={"Connection": "close"},  # the rest of it is not read
+        headers={"Connection": "close"},
     )
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BYTES:
+    if declared.isdecimal() and int(declared) > 2 * MAX_BYTES:
         raise too_large
-    body = bytearray()
+    body, size = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise too_large
+        size += len(chunk)
+        if size <= MAX_BYTES:
+            body += chunk
+        if size > 2 * MAX_BYTES:
+            break
+    if size > MAX_BYTES:
+        raise too_large
     return bytes(body)
 
 

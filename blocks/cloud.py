@@ -42,6 +42,9 @@ class Environment(BaseSettings):
     aws_endpoint_url: str | None = Field(default=None, description="Another S3 than AWS's.")
     sentiment_repository: str = Field(default="sentiment", description="ECR repository of the images.")
     sentiment_registry: str | None = Field(default=None, description="Host of another registry than ECR's.")
+    sentiment_build_args: dict[str, str] = Field(
+        default={}, description="Build arguments of the serving image, as a JSON object."
+    )
     aws_endpoint_url_ecr: str | None = Field(default=None, description="Another ECR API than AWS's.")
     snowflake_account: str = Field(description="Account identifier, such as ORGANISATION-ACCOUNT.")
     snowflake_user: str = Field(description="User of the service.")
@@ -118,6 +121,7 @@ class Environment(BaseSettings):
                 repository=self.sentiment_repository,
                 registry=self.sentiment_registry,
                 endpoint=self.aws_endpoint_url_ecr,
+                build_args=self.sentiment_build_args,
                 credentials=aws,
             ),
         ]

@@ -1,18 +1,24 @@
 """Images in Amazon's Elastic Container Registry."""
 
+import json
 import re
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from prefect_aws import AwsCredentials
 from pydantic import Field
 
-from blocks.images import Images, ImagesError
+from blocks.images import Images, ImagesError, TakenError
 from blocks.role import BlockError, causes
 
+KINDS = ("sentiment-serve-", "sentiment-train-")
+"""What the tags of each kind of image start with: its name."""
+DAYS = 7  # that an image without a tag is kept, such as one of a push that was cut off
+
 REMEDIES = {
-    "RepositoryNotFoundException": "create it: `aws ecr create-repository --repository-name {repository}`",
+    "RepositoryNotFoundException": "somebody deleted it just now: publish again",
     "AccessDeniedException": "allow the credentials what deployments/iam names for the registry",
     "UnrecognizedClientException": "correct the key in the block `sentiment-aws`",
     "InvalidSignatureException": "correct the secret in the block `sentiment-aws`",
@@ -33,28 +39,48 @@ class EcrImages(Images):
     endpoint: str | None = Field(default=None, description="Address of another ECR API than AWS's.")
     credentials: AwsCredentials = Field(description="Credentials of AWS, with their region.")
 
+    keep: int = Field(
+        default=50, ge=1, description="Images of each kind that a repository made here keeps, the last ones."
+    )
+
+    def find(self, image: str) -> str | None:  # noqa: D102
+        with self._api() as api:
+            stored = self._stored(api, _tag(image))
+            return f"{self._host(api)}/{self.repository}@{stored[0]}" if stored else None
+
     def publish(self, image: str) -> str:  # noqa: D102
         from docker.client import DockerClient
 
-        host, login = self._login()
-        name, _, tag = image.rpartition(":")
-        target = f"{host}/{self.repository}"
-        engine = DockerClient.from_env()
-        try:
-            engine.images.get(image).tag(target, f"{name}-{tag}")
-            answers = engine.images.push(target, f"{name}-{tag}", auth_config=login, stream=True, decode=True)
-            return f"{target}@{_digest(answers, f'{target}:{name}-{tag}')}"
-        finally:
-            engine.close()
+        tag = _tag(image)
+        with self._api() as api, closing(DockerClient.from_env()) as engine:
+            local = engine.images.get(image)
+            self._prepare(api)
+            target = f"{self._host(api)}/{self.repository}"
+            if stored := self._stored(api, tag):
+                if local.id not in stored:
+                    raise TakenError(
+                        f"{target}:{tag} is another image than {image} of this machine, and no tag is moved: "
+                        "give this one another tag."
+                    )
+                return f"{target}@{stored[0]}"
+            local.tag(target, tag)
+            try:
+                digest = self._push(api, engine, target, tag)
+            except _DeniedError:  # the password may have ended in the middle of a long push
+                digest = self._push(api, engine, target, tag)
+            stored = self._stored(api, tag)
+            if stored is None or stored[0] != digest:
+                found = stored[0] if stored else "nothing"
+                raise ImagesError(f"{digest} was pushed as {target}:{tag}, but {found} is there: push again.")
+        return f"{target}@{digest}"
 
     def check(self) -> str:  # noqa: D102
-        host, _ = self._login()
-        self._client().describe_repositories(repositoryNames=[self.repository])
-        return f"{host}/{self.repository}"
+        with self._api() as api:
+            target = f"{self._host(api)}/{self.repository}"
+            return target if self._exists(api) else f"{target}, which the first image makes"
 
     def explain(self, error: BaseException) -> BlockError | None:  # noqa: D102
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-        from docker.errors import DockerException, ImageNotFound
 
         for cause in causes(error):
             if isinstance(cause, ClientError):
@@ -68,28 +94,93 @@ class EcrImages(Images):
                 return self._error("nobody has given this machine credentials: put a key in `sentiment-aws`")
             if isinstance(cause, BotoCoreError):
                 return self._error(f"{cause}: check region, address and network", transient=True)
-            if isinstance(cause, ImageNotFound):
-                return self._error("the image to publish is not in the Docker engine: build it first")
-            if isinstance(cause, DockerException):
-                return self._error(f"the Docker engine does not answer ({cause}): start it", transient=True)
-        return None
+        return super().explain(error)
 
     def _error(self, reason: str, transient: bool = False) -> ImagesError:
         return ImagesError(f"The ECR repository {self.repository!r} cannot be used. {reason}.", transient)
 
-    def _client(self) -> Any:
+    @contextmanager
+    def _api(self) -> Iterator[Any]:
         from botocore.config import Config
 
         config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=30)
         session = self.credentials.get_boto3_session()
-        return session.client("ecr", endpoint_url=self.endpoint, config=config)
+        with closing(session.client("ecr", endpoint_url=self.endpoint, config=config)) as api:
+            yield api
 
-    def _login(self) -> tuple[str, dict[str, str]]:
+    def _host(self, api: Any) -> str:
+        return self.registry or self._login(api)[0]
+
+    def _login(self, api: Any) -> tuple[str, dict[str, str]]:
         """Return the registry's host, and user and password for it, which ECR makes anew."""
-        data = self._client().get_authorization_token()["authorizationData"][0]
+        data = api.get_authorization_token()["authorizationData"][0]
         user, _, password = b64decode(data["authorizationToken"]).decode().partition(":")
         host = self.registry or re.sub("^https?://", "", data["proxyEndpoint"])
         return host, {"username": user, "password": password}
+
+    def _exists(self, api: Any) -> bool:
+        try:
+            api.describe_repositories(repositoryNames=[self.repository])
+        except api.exceptions.RepositoryNotFoundException:
+            return False
+        return True
+
+    def _prepare(self, api: Any) -> None:
+        """Make the repository if it is missing; one that is there is left as it is."""
+        if self._exists(api):
+            return
+        try:
+            api.create_repository(
+                repositoryName=self.repository,
+                tags=[{"Key": "project", "Value": "sentiment-flows"}],
+                imageTagMutability="IMMUTABLE",
+                imageScanningConfiguration={"scanOnPush": True},
+            )
+        except api.exceptions.RepositoryAlreadyExistsException:
+            return  # somebody else has made it meanwhile
+        policy = json.dumps({"rules": _rules(self.keep)})
+        api.put_lifecycle_policy(repositoryName=self.repository, lifecyclePolicyText=policy)
+
+    def _stored(self, api: Any, tag: str) -> tuple[str, str] | None:
+        """Return the digests of manifest and configuration that are stored under a tag.
+
+        An engine calls an image by one or the other, depending on how it stores them.
+        """
+        try:
+            answer = api.batch_get_image(repositoryName=self.repository, imageIds=[{"imageTag": tag}])
+        except api.exceptions.RepositoryNotFoundException:
+            return None
+        for image in answer["images"]:
+            configuration = json.loads(image["imageManifest"]).get("config", {}).get("digest", "")
+            return image["imageId"]["imageDigest"], configuration
+        return None
+
+    def _push(self, api: Any, engine: Any, target: str, tag: str) -> str:
+        """Return the digest of what was pushed, with a password that was made for it."""
+        _, login = self._login(api)
+        answers = engine.images.push(target, tag, auth_config=login, stream=True, decode=True)
+        return _digest(answers, f"{target}:{tag}")
+
+
+class _DeniedError(ImagesError):
+    """Raised when the registry does not accept the password."""
+
+
+def _tag(image: str) -> str:
+    """Return the tag of an image of the engine in the one repository for all."""
+    return image.replace(":", "-")
+
+
+def _rules(keep: int) -> list[dict[str, Any]]:
+    """Return what ECR may delete
+    (https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html)."""
+    old = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": DAYS}
+    many = {"tagStatus": "tagged", "countType": "imageCountMoreThan", "countNumber": keep}
+    selections = [old, *(many | {"tagPrefixList": [kind]} for kind in KINDS)]
+    return [
+        {"rulePriority": priority, "selection": selection, "action": {"type": "expire"}}
+        for priority, selection in enumerate(selections, start=1)
+    ]
 
 
 def _digest(answers: Iterable[dict[str, Any]], target: str) -> str:
@@ -98,8 +189,12 @@ def _digest(answers: Iterable[dict[str, Any]], target: str) -> str:
     for answer in answers:
         if "error" in answer:
             reason = str(answer["error"])
-            away = not re.search("denied|unauthorized|authoriz|immutable|not exist", reason, re.IGNORECASE)
-            raise ImagesError(f"Pushing {target} failed: {reason}. Nothing refers to it; push again.", away)
+            message = f"Pushing {target} failed: {reason}. Nothing refers to it; push again."
+            if re.search("denied|authori[sz]|no basic auth|expired", reason, re.IGNORECASE):
+                raise _DeniedError(message)
+            if "immutable" in reason:
+                raise TakenError(message)
+            raise ImagesError(message, transient="not exist" not in reason)
         digest = answer.get("aux", {}).get("Digest", digest)
     if digest is None:
         raise ImagesError(f"Pushing {target} ended without a digest: push again.", transient=True)

@@ -2,13 +2,20 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import closing
 from typing import ClassVar
 
-from blocks.role import BlockError, Role
+from pydantic import Field
+
+from blocks.role import BlockError, Role, causes
 
 
 class ImagesError(BlockError):
-    """Raised when an image cannot be published; says why and what to do."""
+    """Raised when an image cannot be built or published; says why and what to do."""
+
+
+class TakenError(ImagesError):
+    """Raised when another image has the tag already."""
 
 
 class Images(Role):
@@ -17,9 +24,24 @@ class Images(Role):
     slot: ClassVar[str] = "sentiment-images"
     kinds: ClassVar[Mapping[str, str]] = {"local-images": "blocks.images", "ecr-images": "blocks.ecr"}
 
+    build_args: dict[str, str] = Field(
+        default={},
+        description="Build arguments of the serving image (docs/deploy.md); not for secrets.",
+    )
+
+    @abstractmethod
+    def find(self, image: str) -> str | None:
+        """Return how to refer to an image that was published, or None.
+
+        Args:
+            image: As it was published.
+        """
+
     @abstractmethod
     def publish(self, image: str) -> str:
         """Make an image of this machine's Docker engine available and return how to refer to it.
+
+        Nothing is sent twice, and no tag is moved from one image to another.
 
         Args:
             image: Name and tag, such as `sentiment-train:3f2a`.
@@ -28,8 +50,21 @@ class Images(Role):
             The reference to pull, which names these bytes and no others wherever it is possible.
 
         Raises:
+            TakenError: Another image was published under that name and tag.
             ImagesError: The registry did not take it.
         """
+
+    def explain(self, error: BaseException) -> BlockError | None:  # noqa: D102
+        from docker.errors import APIError, DockerException, ImageNotFound
+
+        for cause in causes(error):
+            if isinstance(cause, ImageNotFound):
+                return ImagesError("The image to publish is not in the Docker engine: build it first.")
+            if isinstance(cause, APIError):
+                return ImagesError(f"The Docker engine refused: {cause.explanation or cause}.")
+            if isinstance(cause, DockerException):
+                return ImagesError(f"The Docker engine does not answer ({cause}): start it.", transient=True)
+        return None
 
 
 class LocalImages(Images):
@@ -37,6 +72,17 @@ class LocalImages(Images):
 
     _block_type_name = "Local Images"
     _block_type_slug = "local-images"
+
+    def find(self, image: str) -> str | None:  # noqa: D102
+        from docker.client import DockerClient
+        from docker.errors import ImageNotFound
+
+        with closing(DockerClient.from_env()) as engine:
+            try:
+                engine.images.get(image)
+            except ImageNotFound:
+                return None
+        return image
 
     def publish(self, image: str) -> str:  # noqa: D102
         return image

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliPositionalArg
 
-from blocks.images import Images
+from blocks.images import Images, TakenError
 from blocks.role import ROOT, BlockError
 from deployments.declaration import FILE, Fields
 from flows import cli
@@ -25,7 +25,9 @@ class ImageParameters(BaseModel):
         description="File to write, for `python -m deployments.sync --file`."
     )
     file: str = Field(default=FILE, description="The declaration.")
-    tag: str | None = Field(default=None, description="Tag of the images, instead of the declaration's.")
+    tag: str | None = Field(
+        default=None, description="Tag of the images, such as the commit, instead of the declaration's."
+    )
 
 
 def publish(content: Fields, images: Images, tag: str | None = None) -> Fields:
@@ -48,7 +50,7 @@ def publish(content: Fields, images: Images, tag: str | None = None) -> Fields:
         key = repr(arguments)
         if key not in references:
             arguments.pop("id")
-            references[key] = images.publish(build_docker_image(**arguments)["image"])
+            references[key] = _publish(images, build_docker_image(**arguments)["image"], bool(tag))
             print(references[key], flush=True)
         variables = {"image": references[key], "image_pull_policy": "IfNotPresent"}
         pool: dict[str, Any] = deployment["work_pool"]
@@ -56,6 +58,17 @@ def publish(content: Fields, images: Images, tag: str | None = None) -> Fields:
         return {name: value for name, value in deployment.items() if name != "build"} | {"work_pool": pool}
 
     return content | {"deployments": [resolved(deployment) for deployment in content["deployments"]]}
+
+
+def _publish(images: Images, image: str, named: bool) -> str:
+    """Publish an image; where its tag was named for this content, what is there under it already will do."""
+    try:
+        return images.publish(image)
+    except TakenError:
+        reference = images.find(image) if named else None
+        if reference is None:
+            raise
+        return reference
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from email.message import Message
 from typing import Any
 
@@ -168,26 +168,36 @@ def _media_range(part: str) -> tuple[str, float]:
     return name, 1.0
 
 
-def _write_json(predictions: Sequence[Prediction]) -> str:
-    return json.dumps({"predictions": predictions})
+# Writers go part by part: one call for a million predictions would keep /ping waiting for seconds.
 
 
-def _write_json_lines(predictions: Sequence[Prediction]) -> str:
-    return "".join(f"{json.dumps(prediction)}\n" for prediction in predictions)
+def _write_json(parts: Iterable[Sequence[Prediction]]) -> Iterator[str]:
+    before = '{"predictions": ['
+    for part in parts:
+        yield before + json.dumps(part)[1:-1]
+        before = ", "
+    yield "]}"
 
 
-def _write_csv(predictions: Sequence[Prediction]) -> str:
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, predictions[0].keys())
-    writer.writeheader()
-    writer.writerows(predictions)
-    return out.getvalue()
+def _write_json_lines(parts: Iterable[Sequence[Prediction]]) -> Iterator[str]:
+    for part in parts:
+        yield "".join(f"{json.dumps(prediction)}\n" for prediction in part)
 
 
-WRITERS: dict[str, Callable[[Sequence[Prediction]], str]] = {
+def _write_csv(parts: Iterable[Sequence[Prediction]]) -> Iterator[str]:
+    for number, part in enumerate(parts):
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, part[0].keys())
+        if number == 0:
+            writer.writeheader()
+        writer.writerows(part)
+        yield out.getvalue()
+
+
+WRITERS: dict[str, Callable[[Iterable[Sequence[Prediction]]], Iterator[str]]] = {
     "application/json": _write_json,
     "application/jsonlines": _write_json_lines,
     "application/x-ndjson": _write_json_lines,
     "text/csv": _write_csv,
 }
-"""Content types that are written here, the preferred one first."""
+"""Content types that are written here, the preferred one first. Parts are of one prediction or more."""

@@ -1,4 +1,4 @@
-"""Fixtures: a Docker engine, and a base for the project's images that comes from no registry."""
+"""Fixtures: a Docker engine, and bases for the project's images that come from no registry."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from socket import SHUT_WR, create_connection, socket
@@ -29,7 +30,11 @@ ROOT = Path(__file__).resolve().parents[2]
 START = 60  # seconds that the engine may take to start
 IMPORT = 300  # seconds that it may take to answer: it reads an image of gigabytes
 RELEASE = "bookworm"  # the Debian that has Python 3.11
-BASE = "sentiment-test/base"
+BASE, SLIM = "sentiment-test/base", "sentiment-test/slim"
+NEEDLESS = (
+    *("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/lib/python3/dist-packages"),
+    *("./var/cache", "./var/lib/apt/lists", "./var/log"),
+)
 HOME = "opt/sentiment-flows"  # WORKDIR of containers/train/Dockerfile
 
 
@@ -152,33 +157,69 @@ def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def base_image(docker_engine: DockerEngine) -> str:
+def debian() -> Iterator[Callable[[], Path]]:
+    """Return a function that makes a Debian with Python 3.11 when it is first called, and returns its folder.
+
+    Beside the `root` there are `certificates.pem`: what this machine trusts. It may have a proxy of its own
+    between itself and the package index.
+    """
+    import certifi
+
+    folder = Path(tempfile.mkdtemp(prefix="debian-"))
+
+    @cache
+    def make() -> Path:
+        if shutil.which("debootstrap") is None:
+            missing("debootstrap is not installed: `apt-get install debootstrap`.")
+        _debootstrap(folder / "root")
+        shutil.copy(ssl.get_default_verify_paths().cafile or certifi.where(), folder / "certificates.pem")
+        return folder
+
+    yield make
+    subprocess.run([*_sudo(), "rm", "-rf", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def base_image(docker_engine: DockerEngine, debian: Callable[[], Path]) -> str:
     """Make an image that stands in for TensorFlow's: Debian, Python 3.11, and this environment's packages.
 
     The packages lie where the Dockerfile installs them. Its `make setup` reads the index all the same, and
     corrects what differs, but downloads next to nothing. An engine that was not started here keeps the image
     for the next time.
     """
-    tag = sha256((ROOT / "requirements.lock").read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
+    image = f"{BASE}:{_tag((ROOT / 'requirements.lock').read_bytes())}"
+    with docker_engine.client() as client, tempfile.TemporaryDirectory() as staged:
+        if not client.images.list(image):
+            folder = debian()
+            _stage(Path(staged))
+            move = rf"--transform=s,^\(bin\|lib\|share\)\(/\|$\),{HOME}/.venv/&,S"
+            environment = ["--directory", sys.prefix, "lib", "share"]
+            flags = ("--exclude=tensorflow/include", move)
+            _import(client, image, folder, flags, ["--directory", staged, "bin", *environment])
+    return image
+
+
+@pytest.fixture(scope="session")
+def slim_image(docker_engine: DockerEngine, debian: Callable[[], Path]) -> str:
+    """Make an image that stands in for python:3.11-slim: the same Debian, without packages and manuals."""
+    image = f"{SLIM}:{_tag()}"
     with docker_engine.client() as client:
-        if client.images.list(f"{BASE}:{tag}"):
-            return f"{BASE}:{tag}"
-        if shutil.which("debootstrap") is None:
-            missing("debootstrap is not installed: `apt-get install debootstrap`.")
-        folder = Path(tempfile.mkdtemp(prefix="base-"))
-        sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-        try:
-            _debootstrap(sudo, folder / "root")
-            _stage(folder / "staged")
-            _import(client, sudo, folder, tag)
-        finally:
-            subprocess.run([*sudo, "rm", "-rf", str(folder)], check=True)
-    return f"{BASE}:{tag}"
+        if not client.images.list(image):
+            _import(client, image, debian(), [f"--exclude={path}/*" for path in NEEDLESS])
+    return image
 
 
-def _debootstrap(sudo: list[str], root: Path) -> None:
+def _tag(content: bytes = b"") -> str:
+    return sha256(content + Path(__file__).read_bytes()).hexdigest()[:12]
+
+
+def _sudo() -> list[str]:
+    return [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+
+
+def _debootstrap(root: Path) -> None:
     packages = "python3,python3-venv,python3-pip,ca-certificates,libgomp1,make"
-    command = [*sudo, "debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, str(root)]
+    command = [*_sudo(), "debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, str(root)]
     done = subprocess.run([*command, *_mirror()], capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         missing(f"debootstrap fails: {done.stdout[-1000:]}{done.stderr[-1000:]}")
@@ -195,8 +236,6 @@ def _mirror() -> list[str]:
 
 def _stage(folder: Path) -> None:
     """Lay out what has to differ from this environment: its programs name their interpreter by its path."""
-    import certifi
-
     programs = folder / "bin"
     programs.mkdir(parents=True)
     for program in (Path(sys.prefix) / "bin").iterdir():
@@ -205,21 +244,21 @@ def _stage(folder: Path) -> None:
         elif program.is_file() and program.read_bytes()[:2] == b"#!":
             (programs / program.name).write_text(program.read_text().replace(sys.prefix, f"/{HOME}/.venv"))
             (programs / program.name).chmod(0o755)
-    # What this machine trusts; it may have a proxy of its own between itself and the package index.
-    shutil.copy(ssl.get_default_verify_paths().cafile or certifi.where(), folder / "certificates.pem")
 
 
-def _import(client: "DockerClient", sudo: list[str], folder: Path, tag: str) -> None:
+def _import(
+    client: "DockerClient", image: str, debian: Path, flags: Sequence[str], more: Sequence[str] = ()
+) -> None:
+    """Make an image of a Debian's root, its certificates, and what else tar is told to add."""
     command = [
-        *sudo,
-        *("tar", "--create", "--exclude=tensorflow/include", "--transform=s,^certificates,etc/ssl/&,"),
-        rf"--transform=s,^\(bin\|lib\|share\)\(/\|$\),{HOME}/.venv/&,S",
-        *("--directory", str(folder / "root"), "."),
-        *("--directory", str(folder / "staged"), "bin", "certificates.pem"),
-        *("--directory", sys.prefix, "lib", "share"),
+        *(*_sudo(), "tar", "--create", "--transform=s,^certificates,etc/ssl/&,", *flags),
+        *("--directory", str(debian / "root"), "."),
+        *("--directory", str(debian), "certificates.pem", *more),
     ]
+    repository, _, tag = image.partition(":")
     with subprocess.Popen(command, stdout=subprocess.PIPE) as tar:
-        settings = ["ENV SSL_CERT_FILE=/etc/ssl/certificates.pem"]
+        names = ("SSL_CERT_FILE", "PIP_CERT")
+        settings = [f"ENV {name}=/etc/ssl/certificates.pem" for name in names]
         stream: Any = tar.stdout
-        client.api.import_image(src=stream, repository=BASE, tag=tag, changes=settings)
+        client.api.import_image(src=stream, repository=repository, tag=tag, changes=settings)
     assert tar.returncode == 0, f"tar ended with {tar.returncode}"

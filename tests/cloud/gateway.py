@@ -50,10 +50,13 @@ class Gateway:
 
     Args:
         port: Port of the server on this machine.
+        after: Called with each request that the server has answered and the answer's status, before the
+            client gets it.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, after: Callable[[Request, int], None] | None = None) -> None:
         self.target = port
+        self.after = after
         self.requests: list[Request] = []
         self.before: Callable[[Request], None] | None = None
         """Called with each request before anything else is done with it; may take the gateway down."""
@@ -238,6 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         except (OSError, http.client.HTTPException) as error:
             self._answer(502, None, [], f"The server behind the gateway does not answer: {error!r}".encode())
         else:
+            if self.server.gateway.after:
+                self.server.gateway.after(request, response.status)
             self._answer(response.status, response.reason, response.getheaders(), body, half)
         finally:
             target.close()

@@ -1,5 +1,10 @@
-"""ECR: moto answers its API, docker-registry keeps the images behind the password that it gives out."""
+"""ECR: moto answers its API, docker-registry keeps the images behind the password that it gives out.
 
+What is pushed to the registry is told to moto, so that the API knows of it, as ECR's does.
+"""
+
+import hashlib
+import re
 import secrets
 import shutil
 import socket
@@ -15,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.cloud import free_ports, missing
-from tests.cloud.gateway import Gateway
+from tests.cloud.gateway import Gateway, Request
 
 ACCOUNT = "123456789012"  # moto's
 REGION = "eu-central-1"
@@ -45,21 +50,46 @@ class Ecr:
         return f"127.0.0.1:{self.registry.port}"
 
     def client(self) -> Any:
-        import boto3
-
-        return boto3.client(
-            "ecr",
-            region_name=REGION,
-            endpoint_url=self.api.url,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        return _client(self.api.url)
 
     def repository(self) -> str:
         """Make a fresh repository and return its name."""
         name = f"sentiment-{secrets.token_hex(4)}"
         self.client().create_repository(repositoryName=name)
         return name
+
+
+def _client(url: str) -> Any:
+    import boto3
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.client("ecr", region_name=REGION, endpoint_url=url, **keys)
+
+
+class _Told:
+    """Tells moto of each manifest that the registry has taken.
+
+    Args:
+        url: Of moto.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.client = _client(url)
+
+    def __call__(self, request: Request, status: int) -> None:
+        found = re.fullmatch(r"/v2/(.+)/manifests/([^/:]+)", request.path)
+        if request.method != "PUT" or status != 201 or not found:
+            return
+        try:
+            self.client.put_image(
+                repositoryName=found[1],
+                imageTag=found[2],
+                imageManifest=request.body.decode(),
+                imageManifestMediaType=request.headers["Content-Type"],
+                imageDigest=f"sha256:{hashlib.sha256(request.body).hexdigest()}",
+            )
+        except self.client.exceptions.ImageAlreadyExistsException:
+            return  # pushed again
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +106,7 @@ def ecr_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ecr]:
         running(["docker-registry", "serve", str(folder / "config.yml")], port, folder),
         running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(moto)], moto, folder),
         Gateway(moto) as api,
-        Gateway(port) as registry,
+        Gateway(port, _Told(f"http://127.0.0.1:{moto}")) as registry,
     ):
         yield Ecr(api, registry)
 

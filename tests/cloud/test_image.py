@@ -15,7 +15,7 @@ from blocks.ecr import EcrImages
 from blocks.images import LocalImages
 from tests.cloud.docker_engine import DockerEngine
 from tests.cloud.prefect_server import PrefectServer
-from tests.cloud.registry_server import REGION, Ecr
+from tests.cloud.registry_server import ACCOUNT, REGION, Ecr
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_deployment_names_what_was_published(
     with docker_engine.client() as engine:
         identity = engine.images.get(f"{name}:3f2a").id
         engine.images.remove(identity, force=True)
-        _, login = images._login()
+        login = {"username": "AWS", "password": f"{ACCOUNT}-auth-token"}
         pulled: Any = engine.images.pull(reference, auth_config=login)
         assert pulled.id == identity
         engine.images.remove(identity, force=True)

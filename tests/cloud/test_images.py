@@ -1,20 +1,28 @@
 """Publishing images: the real engine, a real registry behind ECR's log-in."""
 
 import io
+import json
 import logging
 import tarfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.ecr import EcrImages
-from blocks.images import Images, ImagesError, LocalImages
-from tests.cloud.registry_server import REGION, Ecr
+from blocks.images import Images, ImagesError, LocalImages, TakenError
+from blocks.role import ROOT
+from deployments.image import BUILD
+from tasks.image import NAME
+from tests.cloud.gateway import Request
+from tests.cloud.registry_server import ACCOUNT, REGION, Ecr
 
 SECRET = "planted-3b9e-secret"
+EXPIRED = b"""{"errors": [{"code": "DENIED",
+    "message": "Your authorization token has expired. Reauthenticate and try again."}]}"""
 
 
 @pytest.fixture
@@ -29,14 +37,18 @@ def engine(docker_engine: object) -> Iterator[Any]:
 @pytest.fixture
 def image(engine: Any) -> Iterator[str]:
     """Make an image of one file."""
+    engine.api.import_image_from_data(_archive(b"hello"), repository="sentiment-hello", tag="1")
+    yield "sentiment-hello:1"
+    engine.images.remove(engine.images.get("sentiment-hello:1").id, force=True)
+
+
+def _archive(content: bytes) -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         member = tarfile.TarInfo("hello")
-        member.size = 5
-        tar.addfile(member, io.BytesIO(b"hello"))
-    engine.api.import_image_from_data(archive.getvalue(), repository="sentiment-hello", tag="1")
-    yield "sentiment-hello:1"
-    engine.images.remove("sentiment-hello:1", force=True)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
 
 
 @pytest.fixture
@@ -54,7 +66,6 @@ def failure(images: EcrImages, image: str) -> ImagesError:
         images.publish(image)
     error = images.explain(caught.value) or caught.value
     assert isinstance(error, ImagesError)
-    assert images.repository in str(error)
     assert SECRET not in str(error)
     return error
 
@@ -65,7 +76,7 @@ def test_what_is_published_can_be_pulled(images: EcrImages, image: str, engine: 
     identity = engine.images.get(image).id
     for tag in engine.images.get(image).tags:
         engine.images.remove(tag, force=True)
-    _, login = images._login()
+    login = {"username": "AWS", "password": f"{ACCOUNT}-auth-token"}
     pulled = engine.images.pull(reference, auth_config=login)
     assert pulled.id == identity
     engine.images.get(reference).tag("sentiment-hello", "1")
@@ -86,11 +97,88 @@ def test_the_block_is_kept_and_its_secret_never_shown(
     LocalImages().appoint()
 
 
-def test_a_missing_repository_is_named_with_the_remedy(images: EcrImages) -> None:
-    gone = images.model_copy(update={"repository": "sentiment-gone"})
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        gone.check()
-    assert "aws ecr create-repository --repository-name sentiment-gone" in str(gone.explain(caught.value))
+def test_a_missing_repository_is_made_by_the_first_image(images: EcrImages, image: str, ecr: Ecr) -> None:
+    fresh = images.model_copy(update={"repository": f"{images.repository}-fresh", "keep": 7})
+    assert "which the first image makes" in fresh.check()
+    assert fresh.find(image) is None
+    reference = fresh.publish(image)
+    assert fresh.find(image) == reference
+    assert fresh.check() == f"{ecr.host}/{fresh.repository}"
+
+    api = ecr.client()
+    [repository] = api.describe_repositories(repositoryNames=[fresh.repository])["repositories"]
+    assert repository["imageTagMutability"] == "IMMUTABLE"
+    assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
+    tags = api.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
+    assert tags == [{"Key": "project", "Value": "sentiment-flows"}]
+    policy = api.get_lifecycle_policy(repositoryName=fresh.repository)["lifecyclePolicyText"]
+    selections = [rule["selection"] for rule in json.loads(policy)["rules"]]
+    assert selections[0]["tagStatus"] == "untagged"
+    kept = {selection["tagPrefixList"][0]: selection["countNumber"] for selection in selections[1:]}
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    built = {build[BUILD]["image_name"] for entry in declared for build in entry.get("build", [])}
+    assert kept == {f"{name}-": 7 for name in {NAME, *built}}
+
+
+def test_a_repository_that_is_there_is_left_as_it_is(images: EcrImages, image: str, ecr: Ecr) -> None:
+    ecr.api.requests.clear()
+    images.publish(image)
+    actions = [request.headers["X-Amz-Target"].split(".")[-1] for request in ecr.api.requests]
+    assert set(actions) == {"DescribeRepositories", "GetAuthorizationToken", "BatchGetImage"}
+
+
+def pushes(ecr: Ecr) -> int:
+    return sum(request.method in ("POST", "PUT", "PATCH") for request in ecr.registry.requests)
+
+
+def test_nothing_is_pushed_twice_and_no_tag_is_moved(
+    images: EcrImages, image: str, ecr: Ecr, engine: Any
+) -> None:
+    assert images.find(image) is None
+    reference = images.publish(image)
+    before = pushes(ecr)
+    assert images.publish(image) == images.find(image) == reference
+    other = engine.api.import_image_from_data(_archive(b"other"), repository="sentiment-hello", tag="1")
+    with pytest.raises(TakenError, match="give this one another tag"):
+        images.publish(image)
+    assert pushes(ecr) == before
+    assert images.find(image) == reference
+    engine.images.remove(json.loads(other)["status"], force=True)
+    engine.images.get(f"{ecr.host}/{images.repository}:sentiment-hello-1").tag("sentiment-hello", "1")
+
+
+def test_a_password_that_ends_in_mid_push_is_fetched_anew(images: EcrImages, image: str, ecr: Ecr) -> None:
+    ended: list[str] = []
+
+    def end(request: Request) -> None:
+        if request.method == "PUT" and "/manifests/" in request.path and not ended:
+            ended.append(request.path)
+            ecr.registry.fail(403, 1, path="/manifests/", body=EXPIRED)
+
+    ecr.registry.before = end
+    ecr.api.requests.clear()
+    assert images.publish(image) == images.find(image)
+    tokens = [r for r in ecr.api.requests if r.headers["X-Amz-Target"].endswith("GetAuthorizationToken")]
+    assert ended and len(tokens) == 2
+
+
+def test_a_registry_without_room_is_named_and_nothing_refers_to_what_was_begun(
+    images: EcrImages, image: str, ecr: Ecr
+) -> None:
+    ecr.registry.fail(507, None, path="/manifests/", body=b'{"errors": [{"code": "NO_SPACE"}]}')
+    error = failure(images, image)
+    assert error.transient and "507" in str(error)
+    assert images.find(image) is None
+    ecr.registry.mend()
+    assert images.publish(image) == images.find(image)
+
+
+def test_a_digest_that_the_registry_does_not_confirm_is_an_error(
+    images: EcrImages, image: str, ecr: Ecr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ecr.registry, "after", None)  # the API never hears of the image
+    with pytest.raises(ImagesError, match="but nothing is there"):
+        images.publish(image)
 
 
 def test_an_image_that_is_not_there(images: EcrImages, engine: Any) -> None:
@@ -100,6 +188,7 @@ def test_an_image_that_is_not_there(images: EcrImages, engine: Any) -> None:
 def test_a_registry_that_refuses_is_an_error(images: EcrImages, image: str, ecr: Ecr) -> None:
     ecr.registry.fail(401, None)
     error = failure(images, image)
+    assert images.repository in str(error)
     assert not error.transient
 
 
@@ -121,4 +210,5 @@ def test_outages_may_pass(images: EcrImages, image: str, ecr: Ecr) -> None:
 
 def test_local_images_stay_where_they_are(engine: Any) -> None:
     assert LocalImages().publish("sentiment-train:1") == "sentiment-train:1"
+    assert LocalImages().find("sentiment-unbuilt:1") is None
     assert "Docker engine" in LocalImages().check()

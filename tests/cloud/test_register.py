@@ -33,6 +33,7 @@ def variables(
         "AWS_ENDPOINT_URL": s3.url,
         "SENTIMENT_REPOSITORY": ecr.repository(),
         "SENTIMENT_REGISTRY": ecr.host,
+        "SENTIMENT_BUILD_ARGS": '{"BASE_IMAGE": "python:3.11-slim"}',
         "AWS_ENDPOINT_URL_ECR": ecr.api.url,
         "SNOWFLAKE_ACCOUNT": snowflake.account,
         "SNOWFLAKE_USER": snowflake.user,
@@ -90,6 +91,7 @@ def test_saving_twice_changes_nothing_and_shows_no_secret(
     assert [line.split(":")[0] for line in first.stdout.splitlines()] == names
     planted = [value for name, value in variables.items() if "SECRET" in name or "PASSWORD" in name]
     assert len(planted) == 3
+    assert "build_args={'BASE_IMAGE': 'python:3.11-slim'}" in first.stdout
     plain, whole = documents(prefect_server), documents(prefect_server, secrets=True)
     assert {*names, "sentiment-aws", "sentiment-snowflake"} <= plain.keys()
     for secret in planted:
@@ -131,7 +133,6 @@ FAULTS: dict[str, dict[str, tuple[dict[str, str], str]]] = {
         "sentiment-lake": ({"AWS_SECRET_ACCESS_KEY": WRONG}, "secret"),
         "sentiment-warehouse": ({"SNOWFLAKE_PASSWORD": WRONG}, "LOADER"),
         "sentiment-tracking": ({"MLFLOW_TRACKING_PASSWORD": WRONG}, "password"),
-        "sentiment-images": ({"SENTIMENT_REPOSITORY": "no-such"}, "aws ecr create-repository"),
     },
     "names": {
         "sentiment-lake": ({"SENTIMENT_BUCKET": "no-such-bucket"}, "no-such-bucket"),

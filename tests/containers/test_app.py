@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from starlette.testclient import TestClient
 
-from containers.serve.app import create_app
+from containers.serve.app import cores, create_app
 from containers.serve.formats import MAX_BYTES
 from containers.serve.predictor import Predictor
 from tests.bundles import LABELS, build_bundle
@@ -29,7 +30,8 @@ HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
-    build_bundle(folder, version="7")
+    build_bundle(folder)
+    (folder / "version").write_text("7\n")
     return folder
 
 
@@ -123,7 +125,7 @@ def test_endless_body(predictor: Predictor, declared: list[tuple[bytes, bytes]])
     async def receive() -> dict[str, Any]:
         nonlocal read
         read += 2**16
-        assert read < 2 * MAX_BYTES, "the app reads on and on"
+        assert read < 3 * MAX_BYTES, "the app reads on and on"
         return {"type": "http.request", "body": b"a" * 2**16, "more_body": True}
 
     async def send(message: Any) -> None:
@@ -139,7 +141,7 @@ def test_endless_body(predictor: Predictor, declared: list[tuple[bytes, bytes]])
     }
     asyncio.run(create_app(predictor, "3")(scope, receive, send))
     assert sent[0]["status"] == 413
-    assert MAX_BYTES < read <= MAX_BYTES + 2**16
+    assert MAX_BYTES < read <= 2 * MAX_BYTES + 2**16
 
 
 def test_ping_answers_during_a_long_batch(bundle: Path) -> None:
@@ -192,6 +194,8 @@ def running(*arguments: str, port: int, **environment: str) -> Iterator[subproce
         wait_until(lambda: answers(port) or process.poll() is not None)
         yield process
     finally:
+        for child in psutil.Process(process.pid).children() if process.poll() is None else []:
+            child.kill()
         process.kill()
         process.communicate()
 
@@ -214,7 +218,7 @@ def test_serve_as_sagemaker_calls_it(bundle: Path) -> None:
     port = free_port()
     with running("serve", "--bundle", str(bundle), port=port, SAGEMAKER_BIND_TO_PORT=str(port)) as process:
         reply = httpx.get(f"http://127.0.0.1:{port}/ping", trust_env=False).json()
-        assert reply["version"] == "7", "without --version, bundle.json tells it"
+        assert reply["version"] == "7", "without --version, the file beside the bundle tells it"
 
         result: list[httpx.Response] = []
 
@@ -234,6 +238,52 @@ def test_serve_as_sagemaker_calls_it(bundle: Path) -> None:
             "SIGTERM must not cut a request off"
         )
         process.wait(10)
+
+
+def test_a_process_a_core(bundle: Path) -> None:
+    port = free_port()
+    command = ("serve", "--bundle", str(bundle), "--port", str(port), "--workers", "2")
+    with running(*command, port=port) as process:
+
+        def workers() -> list[psutil.Process]:
+            found = []
+            for child in psutil.Process(process.pid).children():
+                with suppress(psutil.NoSuchProcess):  # a zombie, too
+                    if "multiprocessing.spawn" in " ".join(child.cmdline()):
+                        found.append(child)
+            return found
+
+        wait_until(lambda: len(workers()) == 2)
+        killed = workers()[0]
+        killed.kill()
+        wait_until(lambda: len(workers()) == 2 and killed not in workers())
+        wait_until(lambda: answers(port))
+        children = workers()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not [child for child in children if child.is_running()]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "10000 100000\n"}, 1),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+    ],
+)
+def test_cores_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert cores(tmp_path) == expected
 
 
 def test_port_in_use(bundle: Path) -> None:

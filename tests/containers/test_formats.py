@@ -133,9 +133,11 @@ def test_accepts_nothing_that_is_written(accept: str) -> None:
 
 
 def test_writes() -> None:
-    predictions = [{"label": "negative", "p_negative": 0.75, "p_positive": 0.25}] * 2
-    assert json.loads(WRITERS[JSON](predictions)) == {"predictions": predictions}
+    prediction = {"label": "negative", "p_negative": 0.75, "p_positive": 0.25}
+    parts = [[prediction] * 2, [prediction]]
+    assert json.loads("".join(WRITERS[JSON](parts))) == {"predictions": [prediction] * 3}
     for kind in (LINES, NDJSON):
-        assert [json.loads(line) for line in WRITERS[kind](predictions).splitlines()] == predictions
-    rows = "negative,0.75,0.25\r\n"
-    assert WRITERS[CSV](predictions) == f"label,p_negative,p_positive\r\n{rows}{rows}"
+        lines = "".join(WRITERS[kind](parts)).splitlines()
+        assert [json.loads(line) for line in lines] == [prediction] * 3
+    rows = "negative,0.75,0.25\r\n" * 3
+    assert "".join(WRITERS[CSV](parts)) == f"label,p_negative,p_positive\r\n{rows}"

@@ -7,8 +7,9 @@ from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from flows import cli
 from tasks import benchmark as steps
-from tasks import report
+from tasks import reigns, report
 from tasks.benchmark import BenchmarkParameters, BenchmarkResult
+from tasks.rollback import history
 
 
 @flow(name="benchmark")
@@ -20,7 +21,9 @@ def benchmark(parameters: BenchmarkParameters = BenchmarkParameters()) -> Benchm
         result = steps.gather(parameters, warehouse, tracking)
         steps.apply(result, tracking)
     page = report.benchmark(result.verdict, result.challenger, result.production)
-    create_markdown_artifact(page, key="benchmark", description=result.verdict.reasons[0])
+    create_markdown_artifact(
+        f"{page}\n\n{reigns.page(history(tracking))}", key="benchmark", description=result.verdict.reasons[0]
+    )
     return result
 
 

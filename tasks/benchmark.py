@@ -23,7 +23,6 @@ from tasks.step import step
 from tasks.train import score_kinds
 
 RESULT = "benchmark.json"
-RUN = "benchmark.run"
 PROMOTED = "sentiment.model.promoted"
 """Event of a version that has gone to production."""
 
@@ -54,20 +53,22 @@ def find(tracking: Tracking) -> BenchmarkResult | None:
     """Return the benchmark that put the production version where it is, if nothing challenges it.
 
     Raises:
-        RegistryError: There is neither a challenger nor a version in production, or nobody judged the latter.
+        RegistryError: There is neither a challenger nor a version in production, or nobody judged the latter,
+            or it was deleted.
     """
+    registry.settle(tracking)
     challenger = registry.aliased(tracking, registry.CHALLENGER)
-    serving = registry.aliased(tracking, registry.PRODUCTION)
+    serving = registry.serving(tracking)
     if challenger is not None and (serving is None or serving.number != challenger.number):
         return None
     production = registry.production(tracking)
-    if RUN not in production.tags:
+    if registry.RUN not in production.tags:
         raise registry.RegistryError(
             f"Version {production.number} of the model {tracking.model!r} is in production, but no benchmark "
-            "put it there and nothing challenges it: train another one with `python -m flows.train`, then "
+            "has judged it and nothing challenges it: train another one with `python -m flows.train`, then "
             "run this again."
         )
-    stored = registry.load_result(tracking, production.tags[RUN], RESULT)
+    stored = registry.load_result(tracking, production.tags[registry.RUN], RESULT)
     earlier = BenchmarkResult.model_validate(stored)
     if challenger is not None:  # the run that promoted it died before it had written everything down
         _settle(earlier, tracking)
@@ -155,7 +156,7 @@ def apply(result: BenchmarkResult, tracking: Tracking) -> None:
 
 
 def _settle(result: BenchmarkResult, tracking: Tracking) -> None:
-    registry.apply(tracking, result.verdict, {RUN: result.run_id})
+    registry.apply(tracking, result.verdict, {registry.RUN: result.run_id})
     if result.verdict.decision == "promote":
         version = f"{tracking.model}.{result.verdict.challenger}"
         resource = {"prefect.resource.id": f"sentiment.model.{version}", "prefect.resource.name": version}

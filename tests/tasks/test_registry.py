@@ -88,7 +88,7 @@ def test_no_production_names_the_remedy(tracking: LocalTracking) -> None:
 
 def test_a_version_put_into_production_by_hand_was_not_judged(tracking: LocalTracking) -> None:
     tracking.client().set_registered_model_alias(tracking.model, "production", register(tracking, "aaaa"))
-    with pytest.raises(RegistryError, match=r"Version 1 .*no benchmark put it there.*python -m flows\.train"):
+    with pytest.raises(RegistryError, match=r"Version 1 .*no benchmark has judged.*python -m flows\.train"):
         steps.find.fn(tracking)
 
 

@@ -46,9 +46,12 @@ def show(history: tuple[Reign, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*COLUMNS, title="In production", title_justify="left")
+    table = Table("version", "from, until", "put there by", title="In production", title_justify="left")
     for reign in history:
-        table.add_row(*reign.row())
+        version, since, until, by, why, who, run, after = reign.row()
+        ended = f"{until}, then {after}" if after else ""
+        source = [f"{by}: {why}", who, run and f"MLflow run {run}"]
+        table.add_row(version, f"{since}\n{ended}", "\n".join(filter(None, source)))
     Console().print(table)
 
 

@@ -6,12 +6,9 @@ whatever it points to. An entry says all there is to say of a move. Alias and ta
 and if the run dies before they do, the next one brings them in line.
 """
 
-import getpass
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from prefect.runtime import flow_run
 
 from blocks.tracking import Tracking, one_attempt
 from tasks import reigns
@@ -289,15 +286,24 @@ def settle(tracking: Tracking) -> int:
     Returns:
         Number of the last entry, 0 if there is none.
     """
-    done = 0
+    from mlflow.exceptions import MlflowException
+
+    done = failed = 0
     while True:
         entries = _entries(tracking)
         last = max(reigns.standing(entries), default=0)
         # Having written, look again: a run that was held up may have written over what came after.
         if last == done or (not done and reigns.SETTLED in entries[last]):
             return last
-        _follow(tracking, last, entries[last])
-        done = last
+        try:
+            _follow(tracking, last, entries[last])
+        except MlflowException as error:
+            # Two that insert the same tag at once: one gets the database's error, and updates it next time.
+            if error.error_code != "BAD_REQUEST" or failed == last:
+                raise
+            failed = last
+        else:
+            done = last
 
 
 def _move(tracking: Tracking, version: str, former: str | None, tags: Mapping[str, str], remedy: str) -> None:
@@ -310,11 +316,11 @@ def _move(tracking: Tracking, version: str, former: str | None, tags: Mapping[st
         return
     if (now and now.number) == former:
         entry = _append(tracking, version, last, {**tags, reigns.OVER: former or ""})
-        settle(tracking)
         if entry in reigns.standing(_entries(tracking)):
+            settle(tracking)
             return
         now = aliased(tracking, PRODUCTION)
-    moved = f"from {_named(former)} to {_named(now and now.number)}"
+    moved = f"from {_named(former)} to {_named(unsettled(tracking) or (now and now.number))}"
     raise RegistryError(f"Production moved {moved} meanwhile: version {version} was not put there. {remedy}")
 
 
@@ -322,7 +328,12 @@ def _append(tracking: Tracking, version: str, last: int, tags: Mapping[str, str]
     """Append an entry to the history; returns its number. Whether it counts, all entries together tell."""
     from mlflow.exceptions import MlflowException
 
-    told = {reigns.VERSION: version, reigns.AFTER: str(last), reigns.SINCE: reigns.now(), reigns.WHO: _who()}
+    told = {
+        reigns.VERSION: version,
+        reigns.AFTER: str(last),
+        reigns.SINCE: reigns.now(),
+        reigns.WHO: reigns.who(),
+    }
     name = _history(tracking)
     with tracking.opened() as client:
         try:
@@ -385,13 +396,6 @@ def _tag(client: "MlflowClient", model: str, version: str, values: Mapping[str, 
 
 def _named(version: str | None) -> str:
     return f"version {version}" if version else "no version"
-
-
-def _who() -> str:
-    """Return the flow run that this is, or the user."""
-    if flow_run.get_id():
-        return f"{flow_run.get_flow_name()} {flow_run.get_name()} ({flow_run.get_id()})"
-    return getpass.getuser()
 
 
 def _version(found: "ModelVersion") -> Version:

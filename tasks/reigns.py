@@ -1,9 +1,11 @@
 """Reigns: who was in production when, why, and what came after, as the tags of the history tell it."""
 
+import getpass
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
+from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.report import table
@@ -118,6 +120,13 @@ def page(history: Sequence[Reign]) -> str:
 def now() -> str:
     """Return the time as the tags have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def who() -> str:
+    """Return the flow run that this is, or the user."""
+    if flow_run.get_id():
+        return f"{flow_run.get_flow_name()} {flow_run.get_name()} ({flow_run.get_id()})"
+    return getpass.getuser()
 
 
 def _on_record(number: int, tags: Mapping[str, str]) -> Reign:

@@ -43,4 +43,5 @@ def _promote(trackings: list[Tracking], version: str) -> list[str]:
             outcomes.append("won")
         except RegistryError as error:
             outcomes.append(str(error))
+            registry.settle(tracking)  # as the next run would, while the winner may not have done so itself
     return outcomes

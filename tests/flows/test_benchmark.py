@@ -169,6 +169,31 @@ def test_promotions_alone_are_told_as_events(
     assert told == [f"sentiment.model.{tracking.model}.{first}"] * 2
 
 
+def test_what_was_rolled_back_is_not_promoted_again(
+    rows: None, models: Registry, tracking: LocalTracking
+) -> None:
+    wrong = models.challenge("wrong", flipped=True)
+    judged = run(minimum_macro_recall=0)
+    good = models.challenge("good")
+    assert run(maximum_loss=1).verdict.decision == "promote"
+    registry.restore(tracking, wrong, good, "For a test.")
+    for _ in range(2):
+        standing = run(maximum_loss=1)
+        assert (standing.verdict.decision, standing.verdict.production) == ("keep", wrong)
+        assert (standing.run_id, standing.challenger) == (judged.run_id, judged.challenger)
+        assert not registry.name_challenger(tracking, good)  # as a training that finds it again does
+    assert (models.at("production"), models.at("challenger")) == (wrong, None)
+    # the next one is judged against the version that came back
+    newer = models.challenge("newer")
+    result = run(maximum_loss=1)
+    assert (result.verdict.decision, result.verdict.production) == ("promote", wrong)
+    with get_client(sync_client=True) as api:
+        [page] = [found for found in api.read_latest_artifacts() if found.key == "benchmark"]
+    assert [reign.version for reign in registry.history(tracking)] == [wrong, good, wrong, newer]
+    told = str(page.data).split("## Who was in production when")[1]
+    assert told.count("| benchmark |") == 3 and told.count("| rollback | For a test. |") == 1
+
+
 def test_an_equal_one_does_not_replace_production(rows: None, models: Registry) -> None:
     first = models.challenge("first")
     run()

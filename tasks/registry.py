@@ -269,8 +269,7 @@ def history(tracking: Tracking) -> tuple[Reign, ...]:
     """Return who was in production when, in order."""
     entries = _entries(tracking)
     now = aliased(tracking, PRODUCTION)
-    begun = unsettled(tracking)
-    return reigns.reigns(entries, begun or (now.number if now else None))
+    return reigns.reigns(entries, unsettled(tracking) or (now.number if now else None))
 
 
 def unsettled(tracking: Tracking) -> str | None:
@@ -328,12 +327,7 @@ def _append(tracking: Tracking, version: str, last: int, tags: Mapping[str, str]
     """Append an entry to the history; returns its number. Whether it counts, all entries together tell."""
     from mlflow.exceptions import MlflowException
 
-    told = {
-        reigns.VERSION: version,
-        reigns.AFTER: str(last),
-        reigns.SINCE: reigns.now(),
-        reigns.WHO: reigns.who(),
-    }
+    told = {**tags, reigns.VERSION: version, reigns.AFTER: str(last), **reigns.signature()}
     name = _history(tracking)
     with tracking.opened() as client:
         try:
@@ -343,7 +337,7 @@ def _append(tracking: Tracking, version: str, last: int, tags: Mapping[str, str]
                 raise
         with one_attempt():
             source = f"models:/{tracking.model}/{version}"
-            return int(client.create_model_version(name, source, tags={**told, **tags}).version)
+            return int(client.create_model_version(name, source, tags=told).version)
 
 
 def _follow(tracking: Tracking, number: int, entry: Mapping[str, str]) -> None:

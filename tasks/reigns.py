@@ -122,11 +122,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def who() -> str:
-    """Return the flow run that this is, or the user."""
-    if flow_run.get_id():
-        return f"{flow_run.get_flow_name()} {flow_run.get_name()} ({flow_run.get_id()})"
-    return getpass.getuser()
+def signature() -> dict[str, str]:
+    """Return the tags that tell when, and which flow run or user, writes an entry."""
+    run = f"{flow_run.get_flow_name()} {flow_run.get_name()} ({flow_run.get_id()})"
+    return {SINCE: now(), WHO: run if flow_run.get_id() else getpass.getuser()}
 
 
 def _on_record(number: int, tags: Mapping[str, str]) -> Reign:

@@ -17,6 +17,7 @@ FLAG = {
     "train": "--require-gpu",
     "benchmark": "--ceilings",
     "deploy": "--stop",
+    "rollback": "--reason",
     "pipeline": "--labels",
     "score": "--prefix",
 }

@@ -250,7 +250,7 @@ _CAUSES: tuple[tuple[str, str, bool], ...] = (
     (
         _STATUS.format("403") + r"|PERMISSION_DENIED",
         "denies {user} what is needed (403): let an administrator grant EDIT on the experiment "
-        "{experiment!r} and MANAGE on the model {model!r}.",
+        "{experiment!r} and MANAGE on the models {model!r} and '{model}-production'.",
         False,
     ),
     (

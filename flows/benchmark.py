@@ -7,9 +7,10 @@ from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from flows import cli
 from tasks import benchmark as steps
-from tasks import page, report
+from tasks import page, reigns, report
 from tasks.benchmark import BenchmarkParameters, BenchmarkResult
 from tasks.policy import read_policy
+from tasks.rollback import history
 
 
 @flow(name="benchmark")
@@ -21,7 +22,8 @@ def benchmark(parameters: BenchmarkParameters = BenchmarkParameters()) -> Benchm
     if result is None:
         result = steps.gather(parameters, policy, warehouse, tracking)
         steps.apply(result, tracking)
-    create_markdown_artifact(report.benchmark(result), key="benchmark", description=result.verdict.reasons[0])
+    text = f"{report.benchmark(result)}\n\n{reigns.page(history(tracking))}"
+    create_markdown_artifact(text, key="benchmark", description=result.verdict.headline())
     return result
 
 

@@ -34,7 +34,6 @@ from tasks.rows import HeldOut
 from tasks.step import step
 
 RESULT = "benchmark.json"
-RUN = "benchmark.run"
 PROMOTED = "sentiment.model.promoted"
 """Event of a version that has gone to production."""
 
@@ -88,20 +87,22 @@ def find(tracking: Tracking) -> BenchmarkResult | None:
     None if something does, or if another release wrote what was found: then production is judged again.
 
     Raises:
-        RegistryError: There is neither a challenger nor a version in production, or nobody judged the latter.
+        RegistryError: There is neither a challenger nor a version in production, or nobody judged the latter,
+            or it was deleted.
     """
+    registry.settle(tracking)
     challenger = registry.aliased(tracking, registry.CHALLENGER)
-    serving = registry.aliased(tracking, registry.PRODUCTION)
+    serving = registry.serving(tracking)
     if challenger is not None and (serving is None or serving.number != challenger.number):
         return None
     production = registry.production(tracking)
-    if RUN not in production.tags:
+    if registry.RUN not in production.tags:
         raise registry.RegistryError(
             f"Version {production.number} of the model {tracking.model!r} is in production, but no benchmark "
-            "put it there and nothing challenges it: train another one with `python -m flows.train`, then "
+            "has judged it and nothing challenges it: train another one with `python -m flows.train`, then "
             "run this again."
         )
-    stored = registry.load_result(tracking, production.tags[RUN], RESULT)
+    stored = registry.load_result(tracking, production.tags[registry.RUN], RESULT)
     try:
         earlier = BenchmarkResult.model_validate(stored)
     except ValidationError:
@@ -265,7 +266,7 @@ def apply(result: BenchmarkResult, tracking: Tracking) -> None:
     verdict = result.verdict
     if verdict.challenger == verdict.production:  # judged again, alone: its status is what it was
         with tracking.opened() as client:
-            client.set_model_version_tag(tracking.model, verdict.production, RUN, result.run_id)
+            client.set_model_version_tag(tracking.model, verdict.production, registry.RUN, result.run_id)
         registry.withdraw_challenger(tracking, verdict.challenger)
     else:
         _settle(result, tracking)
@@ -273,7 +274,7 @@ def apply(result: BenchmarkResult, tracking: Tracking) -> None:
 
 
 def _settle(result: BenchmarkResult, tracking: Tracking) -> None:
-    registry.apply(tracking, result.verdict, {RUN: result.run_id})
+    registry.apply(tracking, result.verdict, {registry.RUN: result.run_id})
     if result.verdict.decision == "promote":
         version = f"{tracking.model}.{result.verdict.challenger}"
         resource = {"prefect.resource.id": f"sentiment.model.{version}", "prefect.resource.name": version}

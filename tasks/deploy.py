@@ -51,7 +51,14 @@ def deploy_production(tracking: Tracking, images: Images, endpoint: Endpoint) ->
         EndpointError: The endpoint could not be started.
         SmokeTestError: It answers wrongly.
     """
-    version = registry.production(tracking)
+    registry.settle(tracking)
+    return deploy_version(registry.production(tracking), tracking, images, endpoint)
+
+
+def deploy_version(
+    version: registry.Version, tracking: Tracking, images: Images, endpoint: Endpoint
+) -> Deployment:
+    """Make a version answer at the endpoint, see `deploy_production`."""
     bundle = registry.bundle_folder(tracking, version)
     number, digest = version.number, version.tags["digest"]
     image = partial(serving_image, images, bundle, number, digest)

@@ -165,7 +165,12 @@ def publish(made: Trained, lake: Lake, tracking: Tracking) -> TrainResult:
 @step
 def challenge(result: TrainResult, tracking: Tracking) -> None:
     """Let the version ask for production."""
-    registry.name_challenger(tracking, result.version)
+    if not registry.name_challenger(tracking, result.version):
+        logger().warning(
+            "Version %s does not challenge: a rollback took it out of production. "
+            "`python -m flows.rollback --version %s` puts it back.",
+            *(result.version, result.version),
+        )
 
 
 def _fit(

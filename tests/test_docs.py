@@ -16,6 +16,7 @@ from flows.score import ScoreParameters
 from flows.summary import schema
 from tasks.benchmark import PROMOTED, BenchmarkParameters
 from tasks.etl import EtlParameters
+from tasks.rollback import RollbackParameters
 from tasks.training import TrainParameters
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,7 @@ PARAMETERS = [
     ("benchmark", BenchmarkParameters),
     ("deploy", DeployParameters),
     ("deploy", ScoreParameters),
+    ("rollback", RollbackParameters),
 ]
 
 

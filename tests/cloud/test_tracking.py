@@ -14,6 +14,8 @@ from blocks.register import Check, CheckError
 from blocks.role import BlockError
 from blocks.tracking import ServerTracking, Tracking, TrackingError
 from tasks import registry, runs
+from tasks.gate import Verdict
+from tasks.registry import RegistryError
 from tasks.runs import log_model
 from tasks.trained import Fit
 from tasks.training import TrainParameters
@@ -21,6 +23,7 @@ from tests.bundles import build_bundle
 from tests.cloud import free_ports
 from tests.cloud.gateway import Request
 from tests.cloud.mlflow_server import MlflowServer, add_user
+from tests.race import race
 
 
 def explained(tracking: ServerTracking) -> BlockError:
@@ -228,3 +231,61 @@ def test_a_run_whose_making_was_not_answered_is_found_again(mlflow_server: Mlflo
         second = runs.open_run(tracking, experiment, fit.model_copy(update={"key": "second"}))
         found = {run.info.run_id: run.info.status for run in tracking.client().search_runs([experiment])}
     assert found == {run: "KILLED", second: "RUNNING"}
+
+
+def promoted(tracking: ServerTracking, versions: int) -> None:
+    """Register versions with a bundle; the first one goes to production."""
+    with tracking.connected() as experiment, mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_dict({"made": "here"}, "train.json")
+    for number in range(1, versions + 1):
+        uri = f"{run.info.artifact_uri}/train.json"
+        registry.register(tracking, uri, run.info.run_id, {registry.FINGERPRINT: str(number)})
+    verdict = Verdict(decision="promote", challenger="1", production=None, reasons=("First.",))
+    registry.apply(tracking, verdict, {registry.RUN: run.info.run_id})
+
+
+def test_of_two_promotions_at_once_one_wins(mlflow_server: MlflowServer) -> None:
+    models = [mlflow_server.tracking() for _ in range(5)]
+    for tracking in models:
+        promoted(tracking, 3)
+    for tracking, outcomes in zip(models, race(models), strict=True):
+        assert sorted(outcomes)[1] == "won", outcomes
+        winner, loser = ("2", "3") if outcomes[0] == "won" else ("3", "2")
+        assert f"meanwhile: version {loser} was not" in min(outcomes)
+        assert registry.production(tracking).number == winner
+        history = registry.history(tracking)
+        assert [(reign.version, reign.replaced_by) for reign in history] == [("1", winner), (winner, None)]
+
+
+def test_a_lost_answer_to_a_promotion_is_found_out(mlflow_server: MlflowServer) -> None:
+    tracking = mlflow_server.tracking()
+    promoted(tracking, 2)
+    verdict = Verdict(decision="promote", challenger="2", production="1", reasons=("Better.",))
+    lose_answer(mlflow_server, "model-versions/create")
+    with pytest.raises(mlflow.MlflowException) as caught:
+        registry.apply(tracking, verdict, {})
+    explanation = tracking.explain(caught.value)
+    assert explanation is not None and explanation.transient  # so the step is tried again
+    assert registry.unsettled(tracking) == "2" and registry.production(tracking).number == "1"
+    registry.apply(tracking, verdict, {})
+    assert registry.production(tracking).number == "2"
+    assert [reign.version for reign in registry.history(tracking)] == ["1", "2"]
+
+
+def test_a_deleted_production_version_and_lost_files_are_named(mlflow_server: MlflowServer) -> None:
+    tracking = mlflow_server.tracking()
+    promoted(tracking, 2)
+    better = Verdict(decision="promote", challenger="2", production="1", reasons=("Better.",))
+    registry.apply(tracking, better, {})
+    with tracking.opened() as client:
+        client.delete_model_version(tracking.model, "2")
+    with pytest.raises(RegistryError, match=r"Version 2 .*deleted.*flows\.rollback --version 1"):
+        registry.production(tracking)
+    registry.restore(tracking, "1", None, "2 was deleted.")
+    first = registry.production(tracking)
+    assert first.number == "1"
+    s3 = mlflow_server.s3.client()
+    for key in mlflow_server.artifacts():
+        s3.delete_object(Bucket=mlflow_server.bucket, Key=key)
+    with pytest.raises(RegistryError, match=r"files of version 1 .* are gone"):
+        registry.bundle_folder(tracking, first)

@@ -13,7 +13,7 @@ from prefect.events.worker import EventsWorker
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
-from containers.serve.predictor import WINDOW, Predictor
+from containers.serve.predictor import Predictor
 from flows.benchmark import benchmark, main
 from tasks import page, registry, report
 from tasks.behaviour import PredictionError
@@ -174,6 +174,31 @@ def test_promotions_alone_are_told_as_events(
     sent = [event for client in AssertingEventsClient.all for event in client.events]
     told = [event.resource.id for event in sent if event.event == PROMOTED]
     assert told == [f"sentiment.model.{tracking.model}.{first}"] * 2
+
+
+def test_what_was_rolled_back_is_not_promoted_again(
+    rows: None, models: Registry, tracking: LocalTracking
+) -> None:
+    wrong = models.challenge("wrong", flipped=True)
+    judged = models.run(minimum_macro_recall=0)
+    good = models.challenge("good")
+    assert models.run(maximum_loss=1).verdict.decision == "promote"
+    registry.restore(tracking, wrong, good, "For a test.")
+    for _ in range(2):
+        standing = models.run(maximum_loss=1)
+        assert (standing.verdict.decision, standing.verdict.production) == ("keep", wrong)
+        assert (standing.run_id, standing.challenger) == (judged.run_id, judged.challenger)
+        assert not registry.name_challenger(tracking, good)  # as a training that finds it again does
+    assert (models.at("production"), models.at("challenger")) == (wrong, None)
+    # the next one is judged against the version that came back
+    newer = models.challenge("newer")
+    result = models.run(maximum_loss=1)
+    assert (result.verdict.decision, result.verdict.production) == ("promote", wrong)
+    with get_client(sync_client=True) as api:
+        [artifact] = [found for found in api.read_latest_artifacts() if found.key == "benchmark"]
+    assert [reign.version for reign in registry.history(tracking)] == [wrong, good, wrong, newer]
+    told = str(artifact.data).split("## Who was in production when")[1]
+    assert told.count("| benchmark |") == 3 and told.count("| rollback | For a test. |") == 1
 
 
 def test_an_equal_one_does_not_replace_production(rows: None, models: Registry) -> None:

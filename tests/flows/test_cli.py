@@ -17,6 +17,7 @@ FLAG = {
     "train": "--require-gpu",
     "benchmark": "--policy",
     "deploy": "--stop",
+    "rollback": "--reason",
     "pipeline": "--labels",
     "score": "--prefix",
 }

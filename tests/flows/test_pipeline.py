@@ -69,7 +69,7 @@ def test_the_whole_job_and_again(
     assert again.train.reused
     assert again.benchmark.verdict.decision == "keep"
     assert again.deploy.deployment == first.deploy.deployment
-    assert len(tracking.client().search_model_versions()) == 1
+    assert list(registry.versions(tracking)) == ["1"]
 
     stopped = deploy(DeployParameters(stop=True))
     assert stopped.deployment is None
@@ -145,7 +145,7 @@ def test_a_job_killed_in_each_stage_is_finished_by_the_next(
     (rows,) = warehouse.query("SELECT count(*) AS n, count(DISTINCT id) AS ids FROM {table}")
     wanted = len(Path(str(parameters.path)).read_text().splitlines()) - 1
     assert rows.row(0) == (wanted, wanted)
-    assert [str(version.version) for version in tracking.client().search_model_versions()] == ["1"]
+    assert list(registry.versions(tracking)) == ["1"]
     production = registry.production(tracking)
     assert (production.number, production.tags[registry.STATUS]) == ("1", registry.PRODUCTION)
     assert registry.aliased(tracking, registry.CHALLENGER) is None

@@ -1,6 +1,9 @@
 """The registry moves production once, leaves nothing half-done, and says what became of each version."""
 
+import getpass
+import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -10,16 +13,18 @@ import pytest
 from mlflow import MlflowClient
 
 import tasks.benchmark as steps
+import tasks.rollback as rollback
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from containers.serve.predictor import Predictor
-from tasks import registry
+from tasks import registry, reigns
 from tasks.benchmark import BenchmarkParameters, BenchmarkResult
 from tasks.gate import Verdict
 from tasks.registry import RegistryError
 from tasks.runs import log_model
 from tests.bundles import build_bundle
 from tests.policies import policy
+from tests.race import race
 from tests.tasks.test_gate import evidence
 from tests.tweets import tweets
 
@@ -90,7 +95,7 @@ def test_no_production_names_the_remedy(tracking: LocalTracking) -> None:
 
 def test_a_version_put_into_production_by_hand_was_not_judged(tracking: LocalTracking) -> None:
     tracking.client().set_registered_model_alias(tracking.model, "production", register(tracking, "aaaa"))
-    with pytest.raises(RegistryError, match=r"Version 1 .*no benchmark put it there.*python -m flows\.train"):
+    with pytest.raises(RegistryError, match=r"Version 1 .*no benchmark has judged.*python -m flows\.train"):
         steps.find.fn(tracking)
 
 
@@ -212,6 +217,168 @@ def test_orphans_of_the_same_fingerprint_are_closed(tracking: LocalTracking) -> 
     assert registry.find_run(tracking, experiment, "b") is None
 
 
+def promoted(tracking: LocalTracking, *fingerprints: str) -> list[str]:
+    """Register versions that go to production one after the other, and return their numbers."""
+    numbers: list[str] = []
+    for fingerprint in fingerprints:
+        numbers.append(register(tracking, fingerprint))
+        former = numbers[-2] if len(numbers) > 1 else None
+        registry.apply(tracking, verdict("promote", numbers[-1], former), {registry.RUN: fingerprint})
+    return numbers
+
+
+def test_history_tells_who_was_in_production_when_and_why(tracking: LocalTracking) -> None:
+    first, second = promoted(tracking, "a", "b")
+    registry.restore(tracking, first, second, "Complaints.")
+    one, two, three = registry.history(tracking)
+    assert [(r.version, r.by, r.why, r.run, r.replaced_by) for r in (one, two, three)] == [
+        (first, "benchmark", "One reason. Another.", "a", second),
+        (second, "benchmark", "One reason. Another.", "b", first),
+        (first, "rollback", "Complaints.", None, None),
+    ]
+    assert one.who == getpass.getuser() and one.until == two.since and three.until is None
+    assert one.since is not None and datetime.now(UTC) - one.since < timedelta(minutes=5)
+    former, now = tags(tracking, second), tags(tracking, first)
+    assert (former["status"], former["replaced.by"], former["rolled.back"]) == (
+        *("archived", first),
+        "Complaints.",
+    )
+    assert now["status"] == "production" and not {"replaced.by", "rolled.back"} & now.keys()
+    assert not any(key.startswith(reigns.PREFIX) for key in now)
+    # what was gone back from does not ask again, unless it is put back itself
+    assert not registry.name_challenger(tracking, second)
+    assert aliases(tracking) == {"production": first}
+    registry.restore(tracking, second, first, "It was not the model.")
+    assert "rolled.back" in tags(tracking, first) and "rolled.back" not in tags(tracking, second)
+
+
+def test_a_version_that_still_challenges_can_be_put_back(tracking: LocalTracking) -> None:
+    promoted(tracking, "a")
+    asking = register(tracking, "b")
+    registry.name_challenger(tracking, asking)
+    registry.restore(tracking, asking, "1", "We know better.")
+    assert aliases(tracking) == {"production": asking}
+
+
+def test_of_two_promotions_at_once_one_wins(tracking: LocalTracking) -> None:
+    models = [tracking.model_copy(update={"model": f"race-{number}"}) for number in range(3)]
+    for own in models:
+        promoted(own, "a")
+        register(own, "b"), register(own, "c")
+        registry.name_challenger(own, "3")
+    for own, outcomes in zip(models, race(models), strict=True):
+        assert sorted(outcomes)[1] == "won", outcomes
+        winner, loser = ("2", "3") if outcomes[0] == "won" else ("3", "2")
+        said = next(outcome for outcome in outcomes if outcome != "won")
+        assert said == (
+            f"Production moved from version 1 to version {winner} meanwhile: version {loser} was not put "
+            "there. Its verdict is void: run the benchmark again."
+        )
+        assert aliases(own)["production"] == winner
+        assert [(r.version, r.replaced_by) for r in registry.history(own)] == [("1", winner), (winner, None)]
+        assert (tags(own, winner)["status"], tags(own, "1")["replaced.by"]) == ("production", winner)
+        assert not {"status", "verdict"} & tags(own, loser).keys()
+        if loser == "3":
+            assert aliases(own)["challenger"] == "3"
+        assert len(own.client().search_model_versions(f"name = '{own.model}-production'")) == 3
+
+
+def test_a_verdict_against_a_version_that_no_longer_serves_is_void(tracking: LocalTracking) -> None:
+    promoted(tracking, "a", "b")
+    late = register(tracking, "c")
+    before = registry.history(tracking)
+    with pytest.raises(RegistryError, match="from version 1 to version 2 meanwhile: version 3 was not"):
+        registry.apply(tracking, verdict("promote", late, "1"), {})
+    assert registry.history(tracking) == before
+    assert aliases(tracking) == {"production": "2", "challenger": late}  # for the next run
+    with pytest.raises(RegistryError, match="from no version to version 2"):
+        registry.restore(tracking, "1", None, "")
+
+
+def test_a_run_that_was_held_up_does_not_write_over_what_came_after(
+    tracking: LocalTracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(tracking, "a")
+    second, third = register(tracking, "b"), register(tracking, "c")
+    real = MlflowClient.set_registered_model_alias
+
+    def held_up(client: MlflowClient, name: str, alias: str, version: str) -> None:
+        monkeypatch.setattr(MlflowClient, "set_registered_model_alias", real)
+        registry.settle(tracking)  # others finish what it has begun, and go on
+        registry.apply(tracking, verdict("promote", third, second), {})
+        real(client, name, alias, version)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", held_up)
+    registry.apply(tracking, verdict("promote", second, "1"), {})
+    assert aliases(tracking) == {"production": third}
+    assert (tags(tracking, second)["status"], tags(tracking, third)["status"]) == ("archived", "production")
+    assert tags(tracking, second)["replaced.by"] == third
+
+
+def test_a_version_that_serves_is_not_archived_by_a_late_verdict(tracking: LocalTracking) -> None:
+    promoted(tracking, "a", "b")
+    registry.restore(tracking, "1", "2", "")
+    registry.apply(tracking, verdict("keep", "1", "2"), {})
+    assert tags(tracking, "1")["status"] == "production"
+
+
+def test_a_production_version_that_was_deleted_is_named_with_the_remedy(tracking: LocalTracking) -> None:
+    promoted(tracking, "a", "b")
+    tracking.client().delete_model_version(tracking.model, "2")
+    assert aliases(tracking) == {}  # MLflow has taken it with the version
+    remedy = r"Version 2 .*deleted.*python -m flows\.rollback --version 1"
+    for lost in (registry.production, steps.find.fn):
+        with pytest.raises(RegistryError, match=remedy):
+            lost(tracking)
+    registry.restore(tracking, "1", None, "2 was deleted.")
+    assert registry.production(tracking).number == "1"
+    assert [(r.version, r.replaced_by) for r in registry.history(tracking)] == [
+        ("1", "2"),
+        ("2", "1"),
+        ("1", None),
+    ]
+
+
+def test_after_the_only_version_was_deleted_the_next_one_may_come(tracking: LocalTracking) -> None:
+    promoted(tracking, "a")
+    tracking.client().delete_model_version(tracking.model, "1")
+    assert registry.serving(tracking) is None
+    next_one = register(tracking, "b")
+    registry.apply(tracking, verdict("promote", next_one, None), {})
+    assert aliases(tracking) == {"production": next_one}
+
+
+def test_a_version_deleted_in_the_middle_of_its_promotion_stops_nobody(
+    tracking: LocalTracking, crash: "Crash"
+) -> None:
+    promoted(tracking, "a")
+    second, third = register(tracking, "b"), register(tracking, "c")
+    crash.arm(3)  # after the entry, before the alias
+    with pytest.raises(Crashed):
+        registry.apply(tracking, verdict("promote", second, "1"), {})
+    crash.arm(0)
+    assert (registry.unsettled(tracking), aliases(tracking)["production"]) == (second, "1")
+    tracking.client().delete_model_version(tracking.model, second)
+    registry.settle(tracking)
+    assert registry.unsettled(tracking) is None
+    registry.apply(tracking, verdict("promote", third, "1"), {})
+    assert aliases(tracking) == {"production": third}
+
+
+def test_a_version_without_its_files_names_the_remedy(tracking: LocalTracking, tmp_path: Path) -> None:
+    build_bundle(tmp_path / "bundle")
+    with tracking.connected() as experiment, mlflow.start_run(experiment_id=experiment) as run:
+        model = log_model(tmp_path / "bundle")
+    version = registry.register(tracking, model, run.info.run_id, {})
+    bundle = registry.bundle_folder(tracking, version)
+    for folder in (bundle, bundle.parent.parent):
+        shutil.rmtree(folder)
+        with pytest.raises(
+            RegistryError, match=r"files of version 1 .* are gone .*flows\.rollback --version N"
+        ):
+            registry.bundle_folder(tracking, version)
+
+
 # A crash between any two calls.
 MUTATING = ("create_", "set_", "log_", "delete_", "update_", "rename_", "transition_", "restore_")
 
@@ -223,7 +390,9 @@ def state(tracking: LocalTracking) -> dict[str, Any]:
     kept = {
         str(v.version): {key: value for key, value in v.tags.items() if key not in times} for v in versions
     }
-    return {"aliases": aliases(tracking), "tags": kept}
+    times = {"number", "since", "until", "run"}
+    told = [reign.model_dump(exclude=times) for reign in registry.history(tracking)]
+    return {"aliases": aliases(tracking), "tags": kept, "history": told}
 
 
 class Crash:
@@ -333,7 +502,7 @@ def test_a_crash_between_any_two_calls_changes_nothing_in_the_end(
     benchmark(whole, warehouse, seed=0)
     calls, expected = crash.calls, state(whole)
     assert expected["aliases"] == {"production": production}
-    assert calls >= 14
+    assert calls >= 16
     for k in range(1, calls + 1):
         own = contest(tracking, warehouse, challengers, seed=k)
         crash.arm(k)
@@ -353,3 +522,42 @@ def test_a_crash_between_any_two_calls_changes_nothing_in_the_end(
         assert not tracking.client().search_runs([tracking.prepare()], "attributes.status = 'RUNNING'")
         assert benchmark(own, warehouse, seed=k).verdict.decision == "keep"
         assert aliases(own) == expected["aliases"]
+
+
+def go_back(tracking: LocalTracking) -> str:
+    """Do what the flow does in the registry."""
+    change = rollback.choose.fn(None, tracking)
+    rollback.record.fn(change, "Complaints.", tracking)
+    return change.version
+
+
+def test_a_rollback_killed_between_any_two_calls_is_finished_by_the_next(
+    tracking: LocalTracking, crash: Crash
+) -> None:
+    def prepared(number: int) -> LocalTracking:
+        own = tracking.model_copy(update={"model": f"model-{number}"})
+        crash.arm(0)
+        promoted(own, *(f"{number}-{version}" for version in "ab"))
+        return own
+
+    whole = prepared(0)
+    crash.arm(0)
+    assert go_back(whole) == "1"
+    calls, expected = crash.calls, state(whole)
+    assert expected["aliases"] == {"production": "1"} and calls >= 10
+    for k in range(1, calls + 1):
+        own = prepared(k)
+        crash.arm(k)
+        with pytest.raises(Crashed):
+            go_back(own)
+        assert aliases(own)["production"] in ("1", "2")
+        crash.arm(0)
+        if k % 2:  # another flow may come first: it brings alias and tags in line
+            registry.settle(own)
+            if registry.production(own).number == "1":
+                assert state(own) == expected
+                continue
+        assert go_back(own) == "1", f"killed before call {k} of {calls}"
+        assert state(own) == expected
+    with pytest.raises(RegistryError, match=r"none was in production before.*Registered are: 1, 2\."):
+        go_back(whole)

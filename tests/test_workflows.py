@@ -46,14 +46,27 @@ def checkout(tmp_path: Path) -> Path:
 
 
 DEFECTS = {
-    "an action that is not pinned": ("zizmor", r"actions/checkout@\w{40} # \S+", "actions/checkout@v6"),
-    "a template in a script": ("zizmor", r'"\$DEPLOYMENT"', "${{ inputs.deployment }}"),
-    "credentials left on disk": ("zizmor", r"        with:\n          persist-credentials: false\n", ""),
-    "rights for all jobs": ("zizmor", r"permissions: \{\}", "permissions: write-all"),
-    "an input that is not there": ("actionlint", r"inputs\.parameters", "inputs.params"),
-    "a job that is not there": ("actionlint", "needs: deploy", "needs: deployment"),
-    "an unknown key": ("check-jsonschema", "runs-on:", "runs-at:"),
-    "an unknown right": ("check-jsonschema", "contents: read", "contents: sometimes"),
+    "an action that is not pinned": (
+        "run_flows",
+        "zizmor",
+        r"actions/checkout@\w{40} # \S+",
+        "actions/checkout@v6",
+    ),
+    "a template in a script": ("run_flows", "zizmor", r'"\$DEPLOYMENT"', "${{ inputs.deployment }}"),
+    "a choice in a script": ("deploy", "zizmor", r"case \$ACTION", "case ${{ inputs.action }}"),
+    "a tag in a script": ("release", "zizmor", r'create "\$TAG"', "create ${{ github.ref_name }}"),
+    "credentials left on disk": (
+        "run_flows",
+        "zizmor",
+        r"        with:\n          persist-credentials: false\n",
+        "",
+    ),
+    "rights for all jobs": ("run_flows", "zizmor", r"permissions: \{\}", "permissions: write-all"),
+    "an input that is not there": ("run_flows", "actionlint", r"inputs\.parameters", "inputs.params"),
+    "a job that is not there": ("benchmark", "actionlint", "needs: deploy", "needs: deployment"),
+    "a workflow that is not there": ("release", "actionlint", r"/ci\.yml", "/cj.yml"),
+    "an unknown key": ("run_flows", "check-jsonschema", "runs-on:", "runs-at:"),
+    "an unknown right": ("release", "check-jsonschema", "contents: write", "contents: sometimes"),
 }
 
 
@@ -65,8 +78,8 @@ def test_the_linters_find_nothing(checkout: Path, linter: str) -> None:
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_fails_its_linter(checkout: Path, defect: str) -> None:
-    linter, found, planted = DEFECTS[defect]
-    name = "benchmark.yml" if "job" in defect else "run_flows.yml"
+    stem, linter, found, planted = DEFECTS[defect]
+    name = f"{stem}.yml"
     workflow = checkout / ".github" / "workflows" / name
     text, count = re.subn(found, lambda _: planted, workflow.read_text(), count=1)
     if defect == "rights for all jobs":
@@ -80,6 +93,7 @@ def test_a_defect_fails_its_linter(checkout: Path, defect: str) -> None:
 
 def test_every_action_is_pinned_by_commit_and_names_its_version() -> None:
     used = [line for path in WORKFLOWS for line in path.read_text().splitlines() if "uses:" in line]
+    used = [line for line in used if "uses: $/" not in line]  # this repository, at the same commit
     assert len(used) > 8
     for line in used:
         assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -96,25 +110,30 @@ def test_rights_are_given_to_jobs_and_sparingly(path: Path) -> None:
     assert workflow["permissions"] == {}
     assert "cancel-in-progress" in workflow["concurrency"]
     for job in workflow["jobs"].values():
+        if "steps" not in job:
+            assert job["uses"].startswith("$/.github/workflows/")
+            assert job["permissions"] == {"contents": "read"}
+            continue
         assert job["timeout-minutes"] <= 360
+        scripts = [step["run"] for step in job["steps"] if "run" in step]
         configures = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
-        rights = {"contents": "read"} | ({"id-token": "write"} if configures else {})
+        releases = any("gh release create" in script for script in scripts)
+        rights = {"contents": "write" if releases else "read"} | ({"id-token": "write"} if configures else {})
         assert job["permissions"] == rights
+        assert not releases or len(job["steps"]) == 1, "what may write to the repository runs nothing else"
 
 
 def test_no_job_has_a_long_lived_key_of_aws() -> None:
     for path in WORKFLOWS:
         assert not re.search(r"(?i)aws[-_](access|secret|session)|AKIA|ASIA", path.read_text())
-    (step,) = [step for step in steps() if "aws" in step.get("uses", "")]
-    assert step["with"] == {
-        "role-to-assume": "${{ vars.AWS_ROLE_ARN }}",
-        "aws-region": "${{ vars.AWS_REGION }}",
-    }
+    given = [step["with"] for step in steps() if "aws" in step.get("uses", "")]
+    role = {"role-to-assume": "${{ vars.AWS_ROLE_ARN }}", "aws-region": "${{ vars.AWS_REGION }}"}
+    assert given == [role] * 3
 
 
 def test_secrets_reach_only_shells_of_jobs_in_the_protected_environment() -> None:
     for name, job in jobs():
-        scripts = [step for step in job["steps"] if "run" in step]
+        scripts = [step for step in job.get("steps", []) if "run" in step]
         secret = sum(str(step.get("env", {})).count("secrets.") for step in scripts)
         assert str(job).count("secrets.") == secret, f"{name} gives a secret to more than a script"
         assert secret == 0 or job["environment"] == "production", name
@@ -139,6 +158,38 @@ def test_no_flow_is_scheduled_both_here_and_in_prefect() -> None:
     assert here == "benchmark"
     assert here not in scheduled
     assert scheduled
+
+
+def test_what_changes_production_waits_for_approval_and_is_never_cut_off() -> None:
+    for name in ("deploy.yml", "release.yml"):
+        workflow = loaded(ROOT / ".github/workflows" / name)
+        assert workflow["concurrency"]["cancel-in-progress"] is False
+        environments = [job.get("environment") for job in workflow["jobs"].values()]
+        assert "production" in environments
+        assert "pull_request" not in workflow["on"]
+
+
+def test_each_action_of_deploy_is_a_flow() -> None:
+    workflow = loaded(ROOT / ".github/workflows/deploy.yml")
+    actions = workflow["on"]["workflow_dispatch"]["inputs"]["action"]["options"]
+    script = workflow["jobs"]["deploy"]["steps"][-1]["run"]
+    flows = dict(re.findall(r"^ *(\w+)\) set -- flows\.(\w+)", script, re.M))
+    assert list(flows) == actions
+    for flow in flows.values():
+        assert (ROOT / "flows" / f"{flow}.py").exists()
+
+
+def test_a_release_needs_its_version_all_tests_and_the_image_in_this_order() -> None:
+    release = loaded(ROOT / ".github/workflows/release.yml")["jobs"]
+    assert [(name, job.get("needs")) for name, job in release.items()] == [
+        ("version", None),
+        ("test", "version"),
+        ("image", "test"),
+        ("release", "image"),
+    ]
+    called = loaded(ROOT / release["test"]["uses"].removeprefix("$/"))
+    assert "workflow_call" in called["on"]
+    assert called["jobs"]["test"]["strategy"]["matrix"]["tests"] == ["quick", "slow", "cloud"]
 
 
 def test_make_and_paths_know_what_the_workflows_name() -> None:

@@ -1,7 +1,7 @@
 """Run a flow of this checkout by its command line, where `deployments.summary` finds it.
 
-`python -m deployments.run NAME MODULE [FLAGS]`: Prefect names a run that no deployment has started by chance, so
-the name becomes a tag.
+`python -m deployments.run NAME MODULE [FLAGS]`: Prefect names a run that no deployment has started by chance,
+so the name becomes a tag.
 """
 
 import runpy

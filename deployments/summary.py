@@ -23,9 +23,8 @@ def summary(name: str) -> str:
     Args:
         name: Name of the flow run, or its tag; the workflows give each run one of its own.
     """
-    called = FlowRunFilter(
-        operator=Operator.or_, name=FlowRunFilterName(any_=[name]), tags=FlowRunFilterTags(all_=[name])
-    )
+    called = FlowRunFilter(name=FlowRunFilterName(any_=[name]), tags=FlowRunFilterTags(all_=[name]))
+    called.operator = Operator.or_
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=called)
         if not runs:

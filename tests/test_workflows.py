@@ -1,6 +1,7 @@
 """The workflows: clean to three linters that do find defects, short on rights, and true to prefect.yaml."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -190,6 +191,61 @@ def test_a_release_needs_its_version_all_tests_and_the_image_in_this_order() -> 
     called = loaded(ROOT / release["test"]["uses"].removeprefix("$/"))
     assert "workflow_call" in called["on"]
     assert called["jobs"]["test"]["strategy"]["matrix"]["tests"] == ["quick", "slow", "cloud"]
+
+
+def script_of(workflow: str, name: str) -> str:
+    (step,) = [
+        step
+        for job in loaded(ROOT / ".github/workflows" / workflow)["jobs"].values()
+        for step in job.get("steps", [])
+        if step.get("name") == name
+    ]
+    return str(step["run"])
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.com"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("tag", "merged", "said"),
+    [("v1.2.3", True, ""), ("v1.2.4", True, "is not v1.2.3"), ("v1.2.3", False, "is not on main")],
+    ids=["sound", "another version", "another branch"],
+)
+def test_a_tag_must_be_the_version_and_on_main(tmp_path: Path, tag: str, merged: bool, said: str) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    git(tmp_path, "init", "--initial-branch=main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message=Start")
+    git(tmp_path, "update-ref", "refs/remotes/origin/main", "HEAD")
+    if not merged:
+        git(tmp_path, "commit", "--allow-empty", "--message=Go on")
+    git(tmp_path, "checkout", "--detach")
+    result = subprocess.run(
+        ["bash", "-ec", script_of("release.yml", "Compare tag, version and branch")],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "TAG": tag},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode == 0) == (said == ""), result.stderr
+    assert said in result.stdout
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_release_is_made_once(tmp_path: Path, there: bool) -> None:
+    """With a stand-in for gh, which writes down how it is called: there is no GitHub here."""
+    log = tmp_path / "log"
+    program = f'#!/bin/sh\necho "$GH_REPO: $*" >> {log}\n[ "$2" != view ] || exit {0 if there else 1}\n'
+    (tmp_path / "gh").write_text(program)
+    (tmp_path / "gh").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TAG": "v1.2.3", "GH_REPO": "you/project"}
+    script = script_of("release.yml", "Make the release")
+    subprocess.run(["bash", "-ec", script], env=environment, check=True, capture_output=True)
+    view = ["you/project: release view v1.2.3"]
+    create = "you/project: release create v1.2.3 --verify-tag --title v1.2.3 --generate-notes"
+    assert log.read_text().splitlines() == (view if there else [*view, create])
 
 
 def test_make_and_paths_know_what_the_workflows_name() -> None:

@@ -1,5 +1,6 @@
 """The template of AWS: whole in itself, with the policies of deployments/iam; its host starts the stack."""
 
+import json
 import os
 import re
 import subprocess
@@ -81,10 +82,14 @@ def test_the_roles_have_the_policies_of_the_folder_and_no_others() -> None:
     assert used == POLICIES.keys()
 
 
-def test_the_bucket_and_the_host_are_shut() -> None:
+def test_the_bucket_and_the_host_are_shut_and_images_are_scanned() -> None:
     [bucket] = resources("AWS::S3::Bucket").values()
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert any("AbortIncompleteMultipartUpload" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+    [repository] = resources("AWS::ECR::Repository").values()
+    assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    assert [rule["rulePriority"] for rule in rules] == [1, 2, 3]
     [group] = resources("AWS::EC2::SecurityGroup").values()
     assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupIngress"]] == [(443, 443)]
     [host] = resources("AWS::EC2::Instance").values()

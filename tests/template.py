@@ -19,7 +19,12 @@ class _Loader(yaml.SafeLoader):
     """Reads `!Ref A` as `{"!Ref": "A"}`."""
 
 
-_Loader.add_multi_constructor("!", lambda loader, name, node: {f"!{name}": loader.construct_scalar(node)})
+def _function(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
+    sequence = isinstance(node, yaml.SequenceNode)
+    return {f"!{name}": loader.construct_sequence(node, True) if sequence else loader.construct_scalar(node)}
+
+
+_Loader.add_multi_constructor("!", _function)
 
 
 def loaded() -> dict[str, Any]:
@@ -42,8 +47,10 @@ def references(node: Any) -> Iterator[str]:
                 yield value
             elif key == "!Sub":
                 yield from VARIABLE.findall(value)
+            elif key == "!If":
+                yield from references(value[1:])
             else:
-                assert not key.startswith("!"), f"{key} is not known here"
+                assert key == "!Equals" or not key.startswith("!"), f"{key} is not known here"
                 yield from references(value)
     elif isinstance(node, list):
         for value in node:
@@ -64,8 +71,8 @@ def resolved(node: Any, values: Mapping[str, str]) -> Any:
     return node
 
 
-def policy(name: str, bucket: str, repository: str, account: str, region: str) -> Any:
-    """Return a policy of deployments/iam for what the template makes."""
+def policy(name: str, bucket: str, repository: str, role: str, account: str, region: str) -> Any:
+    """Return a policy of deployments/iam for what the template makes; `role` is the endpoint's."""
     values = {
         "ACCOUNT": account,
         "REGION": region,
@@ -79,6 +86,10 @@ def policy(name: str, bucket: str, repository: str, account: str, region: str) -
         "MLFLOW_BUCKET": bucket,
         "MLFLOW_PREFIX": "artifacts",
         "BACKUP_BUCKET": bucket,
+        "CAPTURE_BUCKET": bucket,
+        "CAPTURE_PREFIX": "captured",
+        "ENDPOINT": "sentiment",
+        "ENDPOINT_ROLE": role,
     }
     return json.loads(PLACEHOLDER.sub(lambda found: values[found[0]], POLICIES[name]))
 

@@ -176,8 +176,7 @@ def test_each_action_of_deploy_is_a_flow() -> None:
     script = workflow["jobs"]["deploy"]["steps"][-1]["run"]
     flows = dict(re.findall(r"^ *(\w+)\) set -- flows\.(\w+)", script, re.M))
     assert list(flows) == actions
-    for flow in flows.values():
-        assert (ROOT / "flows" / f"{flow}.py").exists()
+    assert set(flows.values()) == {"deploy", "rollback"}
 
 
 def test_a_release_needs_its_version_all_tests_and_the_image_in_this_order() -> None:

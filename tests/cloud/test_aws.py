@@ -80,6 +80,7 @@ def inventory(aws: Clients) -> dict[str, set[str]]:
         "profiles": {
             found["InstanceProfileName"] for found in aws["iam"].list_instance_profiles()["InstanceProfiles"]
         },
+        "policies": {found["Arn"] for found in aws["iam"].list_policies(Scope="Local")["Policies"]},
         "groups": {found["GroupId"] for found in aws["ec2"].describe_security_groups()["SecurityGroups"]},
         "instances": {
             found["InstanceId"] for run in instances for found in run if found["State"]["Name"] == "running"
@@ -122,6 +123,7 @@ def test_the_stack_has_all_that_the_team_needs(aws: Clients, stack: dict[str, An
 def test_the_roles_got_the_policies_of_the_folder(aws: Clients, stack: dict[str, Any]) -> None:
     made = physical(aws)
     roles = {
+        "EndpointRole": ("endpoint-trust", ["endpoint"]),
         "GitHubRole": ("github-trust", ["github"]),
         "WorkerRole": ("ec2-trust", ["worker"]),
         "MlflowRole": ("ec2-trust", ["mlflow"]),
@@ -129,7 +131,7 @@ def test_the_roles_got_the_policies_of_the_folder(aws: Clients, stack: dict[str,
     assert {name for name in made if name.endswith("Role")} == roles.keys()
 
     def expected(name: str) -> Any:
-        return policy(name, made["Bucket"], made["Repository"], ACCOUNT, REGION)
+        return policy(name, made["Bucket"], made["Repository"], made["EndpointRole"], ACCOUNT, REGION)
 
     for name, (trust, policies) in roles.items():
         role = aws["iam"].get_role(RoleName=made[name])["Role"]
@@ -138,6 +140,15 @@ def test_the_roles_got_the_policies_of_the_folder(aws: Clients, stack: dict[str,
         for stem in policies:
             answer = aws["iam"].get_role_policy(RoleName=made[name], PolicyName=stem)
             assert literal_eval(answer["PolicyDocument"]) == expected(stem)  # moto's is no JSON
+    attached = {
+        name: aws["iam"].list_attached_role_policies(RoleName=made[name])["AttachedPolicies"]
+        for name in roles
+    }
+    [deployer] = attached.pop("GitHubRole")
+    assert not any(attached.values()), "workers deploy only if they are told to"
+    version = aws["iam"].get_policy(PolicyArn=deployer["PolicyArn"])["Policy"]["DefaultVersionId"]
+    document = aws["iam"].get_policy_version(PolicyArn=deployer["PolicyArn"], VersionId=version)
+    assert document["PolicyVersion"]["Document"] == expected("deployer")
 
 
 def test_deleting_the_stack_leaves_nothing(aws: Clients, request: pytest.FixtureRequest) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,6 +30,9 @@ VALUES = PARAMETERS | {
     "AWS::Region": "eu-central-1",
     "Bucket": "sentiment-bucket",
     "Repository": "sentiment",
+    "EndpointName": "sentiment",
+    "EndpointRole": "sentiment-endpoint",
+    "EndpointRole.Arn": "arn:aws:iam::123456789012:role/sentiment-endpoint",
     "GitHubProject": "sentiment-flows",
     "Revision": "v0.1.0",
 }
@@ -62,24 +66,25 @@ def test_it_keeps_to_what_cloudformation_reads() -> None:
         assert all(name.isascii() and name.isalnum() for name in template[section])
 
 
+def expected(name: str) -> Any:
+    return policy(name, "sentiment-bucket", "sentiment", "sentiment-endpoint", "123456789012", "eu-central-1")
+
+
 def test_the_roles_have_the_policies_of_the_folder_and_no_others() -> None:
     used = set()
     for name, role in resources("AWS::IAM::Role").items():
-        documents = {entry["PolicyName"]: entry["PolicyDocument"] for entry in role["Policies"]}
-        for stem, document in documents.items():
-            expected = policy(stem, "sentiment-bucket", "sentiment", "123456789012", "eu-central-1")
-            assert resolved(document, VALUES) == expected, f"{name}: {stem}.json differs"
-        trusts = [stem for stem in POLICIES if stem.endswith("-trust")]
+        for entry in role["Policies"]:
+            used.add(stem := entry["PolicyName"])
+            assert resolved(entry["PolicyDocument"], VALUES) == expected(stem), f"{stem}.json differs"
         trust = resolved(role["AssumeRolePolicyDocument"], VALUES)
-        made = {
-            stem: policy(stem, "", "", VALUES["AWS::AccountId"], VALUES["AWS::Region"]) for stem in trusts
-        }
-        [stem] = [stem for stem, document in made.items() if document == trust]
-        used |= {stem, *documents}
+        [stem] = [stem for stem in POLICIES if stem.endswith("-trust") and expected(stem) == trust]
+        used.add(stem)
         managed = role.get("ManagedPolicyArns", [])
         shell = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
         assert managed == ([shell] if name == "MlflowRole" else [])
-    assert used == POLICIES.keys()
+    [deployer] = resources("AWS::IAM::ManagedPolicy").values()
+    assert resolved(deployer["PolicyDocument"], VALUES) == expected("deployer"), "deployer.json differs"
+    assert used | {"deployer"} == POLICIES.keys()
 
 
 def test_the_bucket_and_the_host_are_shut_and_images_are_scanned() -> None:

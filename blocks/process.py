@@ -42,7 +42,8 @@ class _Record(BaseModel):
 
     def deployment(self) -> Deployment:
         detail = f"process {self.pid}"
-        return Deployment(version=self.version, digest=self.digest, url=self.url, detail=detail)
+        page = f"{self.url}/ping"
+        return Deployment(version=self.version, digest=self.digest, url=self.url, page=page, detail=detail)
 
 
 class LocalEndpoint(Endpoint):

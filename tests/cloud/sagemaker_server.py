@@ -1,9 +1,7 @@
 """SageMaker: moto answers its API, and an endpoint is the container of its model's image, run by Docker.
 
-    python tests/cloud/sagemaker_server.py PORT
-
-is moto's server with what it lacks: names that are taken, states that take time, UpdateEndpoint with its shift of
-traffic and its roll-back, and invocations that reach the containers. AWS's documentation is the pattern.
+`main` is moto's server with what it lacks: names that are taken, states that take time, UpdateEndpoint with its
+shift of traffic and its roll-back, and invocations that reach the containers. AWS's documentation is the pattern.
 """
 
 import io
@@ -111,7 +109,8 @@ class Hosting:
 def extend(hosting: Hosting) -> None:
     """Give moto what it lacks."""
     from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
-    from moto.cloudwatch.models import cloudwatch_backends
+    from moto.cloudwatch.exceptions import ResourceNotFoundException
+    from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
     from moto.core.responses import ActionResult
     from moto.core.utils import utcnow
     from moto.sagemaker.exceptions import ValidationError
@@ -287,7 +286,7 @@ def extend(hosting: Hosting) -> None:
             return 400, {"x-amzn-ErrorType": "ValidationError"}, json.dumps({"message": message})
         if not answer.is_success:
             said = {
-                "message": f"Received client error ({answer.status_code}) from primary with message {answer.text}",
+                "message": f"Received error ({answer.status_code}) from primary with message {answer.text}",
                 "OriginalStatusCode": answer.status_code,
             }
             return 424, {"x-amzn-ErrorType": "ModelError"}, json.dumps(said)
@@ -301,6 +300,16 @@ def extend(hosting: Hosting) -> None:
     runtime.invoke_endpoint = invoke
     fake: Any = FakeEndpoint
     fake.pending_deployment_summary = None
+
+    watch: Any = CloudWatchBackend
+    tags_of = watch.list_tags_for_resource
+
+    def list_tags_for_resource(self: Any, arn: str) -> Any:
+        if arn.rpartition(":")[2] not in self.alarms:
+            raise ResourceNotFoundException
+        return tags_of(self, arn)
+
+    watch.list_tags_for_resource = list_tags_for_resource
 
     scaling: Any = ApplicationAutoscalingBackend
     deregister = scaling.deregister_scalable_target
@@ -387,7 +396,8 @@ def sagemaker_session(
 ) -> Iterator[SageMaker]:
     [port] = free_ports(1)
     folder = tmp_path_factory.mktemp("sagemaker")
-    command = [sys.executable, __file__, str(port)]
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from {__name__} import main; main({port})"
+    command = [sys.executable, "-c", code]
     with running(command, port, folder), Gateway(port) as api:
         role = f"sentiment-{port}"
         sagemaker = SageMaker(api, docker_engine, f"arn:aws:iam::{ACCOUNT}:role/{role}")
@@ -462,7 +472,3 @@ def _build(client: Any, name: str, files: dict[str, bytes]) -> None:
             tar.addfile(member, io.BytesIO(content))
     archive.seek(0)
     client.images.build(fileobj=archive, custom_context=True, tag=name, rm=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

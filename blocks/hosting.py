@@ -117,3 +117,16 @@ class Serverless(_Settings):
         return {
             "ProductionVariants": [{"VariantName": VARIANT, "ModelName": model, "ServerlessConfig": size}]
         }
+
+
+def hosting(kind: str, now: Instances | Serverless | None) -> Instances | Serverless:
+    """Return what a model is to run on.
+
+    Args:
+        kind: A type of instance, or `serverless`.
+        now: Settings to keep, as far as they are of that kind.
+    """
+    if kind == "serverless":
+        return now if isinstance(now, Serverless) else Serverless()
+    kept = dict(now) if isinstance(now, Instances) else {}
+    return Instances(**kept | {"type": kind})

@@ -9,7 +9,7 @@ from blocks.endpoint import Release
 from blocks.hosting import Instances, Serverless
 
 PASSED = "passed"  # tag of a configuration that has served and passed the check: when
-KINDS = {"endpoint-config": "EndpointConfig", "model": "Model"}  # of ARNs, and what the API calls them
+KINDS = {"model": "Model", "endpoint-config": "EndpointConfig"}  # of ARNs, and what the API calls them
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Versions:
         return parts
 
     def _delete(self, parts: list[_Part]) -> bool:
-        for part in parts:  # configurations come first: what refers to nothing is of no use
+        for part in parts:  # models come first: it is their configurations that say that they may go
             with unless("Could not find"):
                 if part.kind == "model":
                     self.client.delete_model(ModelName=part.name)

@@ -1,7 +1,7 @@
 """SageMaker: moto answers its API, and an endpoint is the container of its model's image, run by Docker.
 
-`main` is moto's server with what it lacks: names that are taken, states that take time, UpdateEndpoint with its
-shift of traffic and its roll-back, and invocations that reach the containers. AWS's documentation is the pattern.
+`main` is moto's server with what it lacks: names that are taken, states that take time, UpdateEndpoint with
+its shift of traffic and its roll-back, and invocations that reach the containers, as AWS documents them.
 """
 
 import io
@@ -58,14 +58,16 @@ class Hosting:
 
         self.engine = DockerClient.from_env()
         self.fleets: dict[str, Fleet] = {}
-        self.delay = 0.0  # seconds that each change takes beside what it has to do
+        self.delay = 0.0  # seconds that a change takes beside what it has to do; may be cut short
 
     def start(self, endpoint: str, config: str, image: str) -> str:
         """Start a container; returns why it does not answer, or nothing."""
         from docker.errors import APIError, ImageNotFound
 
         fleet, port = self.fleets.setdefault(endpoint, Fleet()), free_ports(1)[0]
-        time.sleep(self.delay)
+        began = time.monotonic()
+        while time.monotonic() - began < self.delay:
+            time.sleep(0.05)
         try:
             try:
                 self.engine.images.get(image)

@@ -1,7 +1,7 @@
 """The blocks of a team's accounts, made from environment variables or a file of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
@@ -49,7 +49,7 @@ class Environment(BaseSettings):
     sentiment_endpoint: str = Field(default="sentiment", description="Name of the SageMaker endpoint.")
     sentiment_instance_type: str | None = Field(
         default=None,
-        description="Of the endpoint's instances, or `serverless`; what the block has by default.",
+        description="What it runs on, or `serverless`; by default what its block has.",
     )
     aws_endpoint_url_sagemaker: str | None = Field(
         default=None, description="Other APIs than AWS's for SageMaker and what belongs to it."
@@ -167,13 +167,13 @@ class Environment(BaseSettings):
         return credentials
 
     def _endpoint(self, aws: AwsCredentials) -> list[Role]:
-        """Return the endpoint, if there is to be one, with the settings that people have made in its block."""
+        """Return the endpoint, if there is to be one, with what people have set in its block since."""
         if self.sagemaker_role_arn is None:
             return []
         from blocks.hosting import hosting
         from blocks.sagemaker import SageMakerEndpoint
 
-        settings = {
+        settings: dict[str, Any] = {
             "name": self.sentiment_endpoint,
             "role": self.sagemaker_role_arn,
             "api": self.aws_endpoint_url_sagemaker,

@@ -370,9 +370,11 @@ class SageMaker:
             found = client.containers.list(filters={"label": f"{LABEL}={endpoint}"})
             return [str(container.attrs["Config"]["Image"]) for container in found]
 
-    def calls(self) -> list[str]:
-        """Return the calls that have been made so far, such as sagemaker:CreateModel."""
-        return [call for request in self.api.requests if (call := operation(request))]
+    def calls(self, key: str) -> set[str]:
+        """Return the calls that were made with an access key, such as sagemaker:CreateModel."""
+        signed = f"Credential={key}/"
+        made = [r for r in self.api.requests if signed in r.headers.get("Authorization", "")]
+        return set(map(operation, made))
 
 
 def operation(request: Request) -> str:

@@ -276,18 +276,43 @@ def statements(path: Path) -> list[dict[str, Any]]:
     return listed
 
 
+SERVICES = "application-autoscaling|cloudwatch|ecr|iam|logs|s3|sagemaker|sts"
+EVERYWHERE = {  # what AWS grants for no less than everything
+    "application-autoscaling:DescribeScalableTargets",
+    "cloudwatch:DescribeAlarms",
+    "cloudwatch:PutMetricData",
+    "ecr:GetAuthorizationToken",
+    "sagemaker:ListEndpointConfigs",
+    "sagemaker:ListModels",
+}
+NAMED = (
+    r"arn:aws:(s3:::[A-Z_]+(/([A-Z_]+|backups)/\*)?"
+    r"|ecr:REGION:ACCOUNT:repository/REPOSITORY"
+    r"|iam::ACCOUNT:role/(ENDPOINT_ROLE|aws-service-role/[\w.-]+/\*)"
+    r"|(sagemaker|cloudwatch|logs):REGION:ACCOUNT:[\w/:-]+[/:]ENDPOINT(-[a-z0-9]+|-v\*|/\*|\*)?"
+    r"|application-autoscaling:REGION:ACCOUNT:scalable-target/\*)"
+)
+
+
+def listed(statement: dict[str, Any], key: str) -> list[str]:
+    return statement[key] if isinstance(statement[key], list) else [statement[key]]
+
+
 @pytest.mark.parametrize("path", IAM, ids=lambda path: path.name)
 def test_policies_allow_named_actions_on_named_things(path: Path) -> None:
     for statement in statements(path):
-        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        assert all(re.fullmatch(r"(ecr|s3|sts):[A-Z][A-Za-z]+", action) for action in actions), actions
+        actions = listed(statement, "Action")
+        assert all(re.fullmatch(rf"({SERVICES}):[A-Z][A-Za-z]+", action) for action in actions), actions
         if path.name.endswith("-trust.json"):
             assert statement["Principal"].keys() <= {"Federated", "Service"}
-        elif statement["Resource"] == "*":  # the one action that AWS grants for no less
-            assert actions == ["ecr:GetAuthorizationToken"]
+            continue
+        resources = listed(statement, "Resource")
+        if "*" in resources:
+            assert set(actions) <= EVERYWHERE
         else:
-            named = r"arn:aws:(s3:::|ecr:REGION:ACCOUNT:repository/)[A-Z_]+(/([A-Z_]+|backups)/\*)?"
-            assert re.fullmatch(named, statement["Resource"])
+            assert all(re.fullmatch(NAMED, resource) for resource in resources), resources
+        if "scalable-target/*" in str(resources) or "iam:PassRole" in actions:
+            assert statement["Condition"]["StringEquals"], "the service's name, as the thing has none"
         if "s3:ListBucket" in actions:
             assert statement["Condition"]["StringLike"]["s3:prefix"].rstrip("/*")
 
@@ -327,5 +352,6 @@ def test_the_command_of_the_page_fills_the_placeholders(path: Path) -> None:
         ["bash", "-ec", f"{fill}\nfill {path.name}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     left = set(re.findall(r"\b[A-Z][A-Z_]{4,}\b", json.dumps(json.loads(result.stdout))))
-    assert left <= {"BACKUP_BUCKET", "LAKE_BUCKET", "LAKE_PREFIX", "MLFLOW_BUCKET", "MLFLOW_PREFIX"}
+    buckets = {f"{what}_{part}" for what in ("LAKE", "MLFLOW", "CAPTURE") for part in ("BUCKET", "PREFIX")}
+    assert left <= {"BACKUP_BUCKET", *buckets}
     assert not left or not path.name.startswith("github")

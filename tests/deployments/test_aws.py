@@ -82,7 +82,7 @@ def test_the_roles_have_the_policies_of_the_folder_and_no_others() -> None:
         managed = role.get("ManagedPolicyArns", [])
         shell = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
         assert managed == ([shell] if name == "MlflowRole" else [])
-    [deployer] = resources("AWS::IAM::ManagedPolicy").values()
+    [deployer] = resources("AWS::IAM::Policy").values()
     assert resolved(deployer["PolicyDocument"], VALUES) == expected("deployer"), "deployer.json differs"
     assert used | {"deployer"} == POLICIES.keys()
 

@@ -1,7 +1,7 @@
 """The blocks of a team's accounts, made from environment variables or a file of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
@@ -9,7 +9,7 @@ from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from blocks.role import Role
+from blocks.role import Role, find_block
 from blocks.tracking import ServerTracking
 
 if TYPE_CHECKING:
@@ -46,6 +46,17 @@ class Environment(BaseSettings):
         default={}, description="Build arguments of the serving image, as a JSON object."
     )
     aws_endpoint_url_ecr: str | None = Field(default=None, description="Another ECR API than AWS's.")
+    sagemaker_role_arn: str | None = Field(
+        default=None, description="Role of the SageMaker endpoint; without one, there is no such endpoint."
+    )
+    sentiment_endpoint: str = Field(default="sentiment", description="Name of the SageMaker endpoint.")
+    sentiment_instance_type: str | None = Field(
+        default=None,
+        description="What it runs on, or `serverless`; by default what its block has.",
+    )
+    aws_endpoint_url_sagemaker: str | None = Field(
+        default=None, description="Other APIs than AWS's for SageMaker and what belongs to it."
+    )
     snowflake_account: str = Field(description="Account identifier, such as ORGANISATION-ACCOUNT.")
     snowflake_user: str = Field(description="User of the service.")
     snowflake_password: SecretStr | None = Field(default=None, description="Password, unless a key is given.")
@@ -124,6 +135,7 @@ class Environment(BaseSettings):
                 build_args=self.sentiment_build_args,
                 credentials=aws,
             ),
+            *self._endpoint(aws),
         ]
         aws.save(AWS, overwrite=True)
         snowflake.save(SNOWFLAKE, overwrite=True)
@@ -157,6 +169,33 @@ class Environment(BaseSettings):
                 f"SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_PRIVATE_KEY_PASSPHRASE: {file}: {reason}."
             ) from None
         return credentials
+
+    def _endpoint(self, aws: AwsCredentials) -> list[Role]:
+        """Return the endpoint, if there is to be one, with what people have set in its block since."""
+        if self.sagemaker_role_arn is None:
+            return []
+        from blocks.hosting import hosting
+        from blocks.sagemaker import SageMakerEndpoint
+
+        settings: dict[str, Any] = {
+            "name": self.sentiment_endpoint,
+            "role": self.sagemaker_role_arn,
+            "api": self.aws_endpoint_url_sagemaker,
+            "credentials": aws,
+        }
+        saved = find_block(SageMakerEndpoint, SageMakerEndpoint.slot)
+        if saved is not None:
+            kept = {name: getattr(saved, name) for name in ("hosting", "keep", "timeout", "poll")}
+            settings = kept | settings
+        try:
+            if self.sentiment_instance_type is not None:
+                settings["hosting"] = hosting(self.sentiment_instance_type, saved.hosting if saved else None)
+            return [SageMakerEndpoint(**settings)]
+        except ValidationError as error:
+            raise VariablesError(
+                "SAGEMAKER_ROLE_ARN, SENTIMENT_ENDPOINT, SENTIMENT_INSTANCE_TYPE: "
+                + "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in error.errors())
+            ) from None
 
     def _tracking(self) -> ServerTracking:
         try:

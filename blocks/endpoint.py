@@ -49,6 +49,7 @@ class Deployment(BaseModel):
     version: str = Field(description="Version of the registered model.")
     digest: str = Field(description="Digest of the bundle, SHA-256 in hex.")
     url: str = Field(description="Where it answers: POST to /invocations under it.")
+    page: str = Field(description="What a person opens in a browser to see it.")
     detail: str = Field(description="What runs there, for a person: a process, or a cloud resource.")
 
 
@@ -56,7 +57,10 @@ class Endpoint(Role):
     """A place where one version of the model answers over HTTP."""
 
     slot: ClassVar[str] = "sentiment-endpoint"
-    kinds: ClassVar[Mapping[str, str]] = {"local-endpoint": "blocks.process"}
+    kinds: ClassVar[Mapping[str, str]] = {
+        "local-endpoint": "blocks.process",
+        "sagemaker-endpoint": "blocks.sagemaker",
+    }
 
     @abstractmethod
     def serving(self) -> Deployment | None:

@@ -20,7 +20,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release, invoke
-from blocks.role import ROOT, local_path
+from blocks.role import DEFAULTS, ROOT, local_path
 
 VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")  # goes into a folder's name and a header
 GRACE = 30.0  # seconds that a server gets to finish its requests, before it is killed
@@ -42,7 +42,8 @@ class _Record(BaseModel):
 
     def deployment(self) -> Deployment:
         detail = f"process {self.pid}"
-        return Deployment(version=self.version, digest=self.digest, url=self.url, detail=detail)
+        page = f"{self.url}/ping"
+        return Deployment(version=self.version, digest=self.digest, url=self.url, page=page, detail=detail)
 
 
 class LocalEndpoint(Endpoint):
@@ -72,6 +73,11 @@ class LocalEndpoint(Endpoint):
         if not VERSION.fullmatch(release.version):
             raise EndpointError(
                 f"The version {release.version!r} is not 1 to 64 letters, digits, dots, _, + or -."
+            )
+        if os.environ.get(DEFAULTS) == "off":
+            raise EndpointError(
+                f"The block {self.slot!r} is a {self._block_type_slug}, which would end with this container: "
+                "save another kind with `python -m blocks.register aws`."
             )
         with self._locked():
             try:

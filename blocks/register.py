@@ -46,7 +46,7 @@ class Local(BaseModel):
 
 
 class Aws(BaseModel):
-    """Save the blocks of S3, Snowflake, MLflow and ECR from environment variables (docs/cloud.md)."""
+    """Save the blocks of S3, Snowflake, MLflow, ECR and SageMaker from variables (docs/cloud.md)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

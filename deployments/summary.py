@@ -10,6 +10,8 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     FlowRunFilter,
     FlowRunFilterName,
+    FlowRunFilterTags,
+    Operator,
 )
 from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.utilities.urls import url_for
@@ -19,10 +21,12 @@ def summary(name: str) -> str:
     """Return the state of the flow run of a name, the reason if it is not completed, and its artifacts.
 
     Args:
-        name: Name of the flow run; the workflows give each run one of its own.
+        name: Name of the flow run, or its tag; the workflows give each run one of its own.
     """
+    called = FlowRunFilter(name=FlowRunFilterName(any_=[name]), tags=FlowRunFilterTags(all_=[name]))
+    called.operator = Operator.or_
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+        runs = client.read_flow_runs(flow_run_filter=called)
         if not runs:
             return (
                 f"There is no flow run `{name}`: it could not be created, see the log of the step before.\n"

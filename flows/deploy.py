@@ -29,7 +29,7 @@ def deploy(parameters: DeployParameters = DeployParameters()) -> DeployResult:
         return DeployResult(deployment=None, predictions=())
     deployment = steps.deploy_production(Tracking.current(), Images.current(), endpoint)
     text = f"Version {deployment.version} ({deployment.detail})"
-    create_link_artifact(f"{deployment.url}/ping", key="endpoint", link_text=deployment.url, description=text)
+    create_link_artifact(deployment.page, key="endpoint", link_text=deployment.url, description=text)
     return DeployResult(deployment=deployment, predictions=steps.ask(endpoint))
 
 

@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.cloud.s3_server",
     "tests.cloud.mlflow_server",
     "tests.cloud.registry_server",
+    "tests.cloud.sagemaker_server",
     "tests.cloud.prefect_server",
     "tests.cloud.docker_engine",
     "tests.browser",

@@ -24,6 +24,6 @@ def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def steps() -> Iterator[dict[str, Any]]:
-    """Yield each step of each job."""
+    """Yield each step of each job; a job that is another workflow has none."""
     for _, job in jobs():
-        yield from job["steps"]
+        yield from job.get("steps", [])

@@ -83,6 +83,7 @@ def test_life_of_an_endpoint(
 
     first = deploy("1")
     assert first.url == f"http://127.0.0.1:{endpoint.port}"
+    assert first.page == f"{first.url}/ping"
     assert endpoint.serving() == first
     assert endpoint.predict(["I love it", "\ud800", "I hate it"])[2]["label"] == "negative"
     assert endpoint.predict([]) == []
@@ -106,6 +107,15 @@ def test_life_of_an_endpoint(
     assert endpoint.stop() is False
     assert endpoint.serving() is None
     assert servers(tmp_path) == []
+
+
+def test_a_container_is_no_place_for_it(
+    endpoint: LocalEndpoint, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTIMENT_DEFAULTS", "off")
+    with pytest.raises(EndpointError, match="would end with this container"):
+        deploy("1")
+    assert endpoint.serving() is None
 
 
 def test_bad_candidates_leave_the_old_one(endpoint: LocalEndpoint, deploy: Deploy, tmp_path: Path) -> None:

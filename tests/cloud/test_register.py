@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 
 from blocks.cloud import VariablesError
+from blocks.endpoint import Endpoint
+from blocks.hosting import Instances
+from blocks.process import LocalEndpoint
 from blocks.register import Aws
+from blocks.sagemaker import SageMakerEndpoint
 from tests.cloud.gateway import HOST
 from tests.cloud.mlflow_server import MlflowServer
 from tests.cloud.prefect_server import PrefectServer
 from tests.cloud.registry_server import REGION, Ecr
 from tests.cloud.s3_server import S3
+from tests.cloud.sagemaker_server import SageMaker
 from tests.cloud.snowflake_server import Snowflake
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -23,7 +28,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def variables(
-    s3: S3, bucket: str, snowflake: Snowflake, mlflow_server: MlflowServer, ecr: Ecr
+    s3: S3,
+    bucket: str,
+    snowflake: Snowflake,
+    mlflow_server: MlflowServer,
+    ecr: Ecr,
+    sagemaker: SageMaker,
 ) -> dict[str, str]:
     return {
         "SENTIMENT_BUCKET": bucket,
@@ -35,6 +45,9 @@ def variables(
         "SENTIMENT_REGISTRY": ecr.host,
         "SENTIMENT_BUILD_ARGS": '{"BASE_IMAGE": "python:3.11-slim"}',
         "AWS_ENDPOINT_URL_ECR": ecr.api.url,
+        "SAGEMAKER_ROLE_ARN": sagemaker.role,
+        "SENTIMENT_ENDPOINT": "sentiment-registered",
+        "AWS_ENDPOINT_URL_SAGEMAKER": sagemaker.api.url,
         "SNOWFLAKE_ACCOUNT": snowflake.account,
         "SNOWFLAKE_USER": snowflake.user,
         "SNOWFLAKE_PASSWORD": snowflake.password,
@@ -87,7 +100,7 @@ def test_saving_twice_changes_nothing_and_shows_no_secret(
     first, again = register("aws", **variables), register("aws", **variables)
     assert first.returncode == 0, first.stdout
     assert again.stdout == first.stdout
-    names = ["sentiment-lake", "sentiment-warehouse", "sentiment-tracking", "sentiment-images"]
+    names = [f"sentiment-{role}" for role in ("lake", "warehouse", "tracking", "images", "endpoint")]
     assert [line.split(":")[0] for line in first.stdout.splitlines()] == names
     planted = [value for name, value in variables.items() if "SECRET" in name or "PASSWORD" in name]
     assert len(planted) == 3
@@ -108,9 +121,34 @@ def test_saving_twice_changes_nothing_and_shows_no_secret(
         ("sentiment-warehouse", variables["SNOWFLAKE_DATABASE"]),
         ("sentiment-tracking", variables["MLFLOW_TRACKING_URI"]),
         ("sentiment-images", variables["SENTIMENT_REPOSITORY"]),
+        ("sentiment-endpoint", "sentiment-registered"),
     ):
         assert part.lower() in found[name].lower()
     assert not any(secret in checked.stdout for secret in planted)
+
+
+def test_what_people_set_in_the_endpoint_is_kept(
+    register: Run, variables: dict[str, str], prefect_server: PrefectServer
+) -> None:
+    def saved(**changes: str) -> dict[str, Any]:
+        done = register("aws", **variables | changes)
+        assert done.returncode == 0, done.stdout
+        return documents(prefect_server)["sentiment-endpoint"]
+
+    assert saved()["hosting"]["type"] == "ml.c5.large"
+    with prefect_server.here():
+        endpoint = Endpoint.current()
+        assert isinstance(endpoint, SageMakerEndpoint)
+        endpoint.keep, endpoint.hosting = 5, Instances(count=3)
+        endpoint.appoint()
+    changed = saved(SENTIMENT_INSTANCE_TYPE="ml.m5.large", SENTIMENT_ENDPOINT="another")
+    assert changed["keep"] == 5
+    assert changed["name"] == "another"
+    assert (changed["hosting"]["type"], changed["hosting"]["count"]) == ("ml.m5.large", 3)
+    assert saved(SENTIMENT_INSTANCE_TYPE="serverless")["hosting"]["kind"] == "serverless"
+    assert saved()["hosting"]["kind"] == "serverless"
+    with prefect_server.here():
+        LocalEndpoint().appoint()
 
 
 def test_the_key_is_kept_not_its_path(
@@ -128,11 +166,13 @@ def test_the_key_is_kept_not_its_path(
 
 
 WRONG = "planted-wrong"
+ROLE = "arn:aws:iam::123456789012:role/"
 FAULTS: dict[str, dict[str, tuple[dict[str, str], str]]] = {
     "secrets": {
         "sentiment-lake": ({"AWS_SECRET_ACCESS_KEY": WRONG}, "secret"),
         "sentiment-warehouse": ({"SNOWFLAKE_PASSWORD": WRONG}, "LOADER"),
         "sentiment-tracking": ({"MLFLOW_TRACKING_PASSWORD": WRONG}, "password"),
+        "sentiment-endpoint": ({"SAGEMAKER_ROLE_ARN": f"{ROLE}no-such"}, "endpoint-trust.json"),
     },
     "names": {
         "sentiment-lake": ({"SENTIMENT_BUCKET": "no-such-bucket"}, "no-such-bucket"),
@@ -177,6 +217,8 @@ def test_the_doctor_names_causes_and_remedies(
             ("SNOWFLAKE_PRIVATE_KEY_PATH", "/no/such/key.pem"),
         ),
         ({"SNOWFLAKE_PORT": WRONG}, ("SNOWFLAKE_PORT",)),
+        ({"SAGEMAKER_ROLE_ARN": "sentiment"}, ("SAGEMAKER_ROLE_ARN", "role")),
+        ({"SENTIMENT_INSTANCE_TYPE": "large"}, ("SENTIMENT_INSTANCE_TYPE", "type")),
         ({"MLFLOW_TRACKING_URI": f"http://user:{WRONG}@127.0.0.1"}, ("MLFLOW_TRACKING_URI",)),
     ],
     ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",

@@ -2,12 +2,17 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
 
 import pytest
 
+from blocks.process import LocalEndpoint
+from blocks.tracking import LocalTracking
+from tasks import registry
+from tests.bundles import build_bundle
 from tests.cloud.prefect_server import PrefectServer
 from tests.workflows import ROOT, loaded
 
@@ -163,3 +168,58 @@ def test_without_parameters_those_of_the_deployment_hold(
     ran = script(workflow, replace=("benchmark/docker", "workflow-probe/served"), **variables)
     assert ran.status == 0, ran.output
     assert "The verdict on what the deployment says" in ran.summary
+
+
+@pytest.fixture
+def production(
+    prefect_server: PrefectServer, tracking: LocalTracking, endpoint: LocalEndpoint, tmp_path: Path
+) -> Callable[[], None]:
+    """Make this test's tracking and endpoint the server's; return what puts version 1 into production."""
+    with prefect_server.here():
+        tracking.appoint()
+        endpoint.appoint()
+
+    def put() -> None:
+        build_bundle(tmp_path / "model" / "artifacts" / "bundle")
+        digest = sha256((tmp_path / "model/artifacts/bundle/bundle.json").read_bytes()).hexdigest()
+        with tracking.connected() as experiment:
+            run = tracking.client().create_run(experiment).info.run_id
+        model = (tmp_path / "model").as_uri()
+        version = registry.register(tracking, model, run, {"digest": digest})
+        tracking.client().set_registered_model_alias(tracking.model, registry.PRODUCTION, version.number)
+
+    return put
+
+
+def test_the_production_version_is_deployed_and_stopped(
+    script: Script, production: Callable[[], None], endpoint: LocalEndpoint, tmp_path: Path
+) -> None:
+    production()
+    ran = script("deploy.yml", ACTION="deploy")
+    assert ran.status == 0, ran.output
+    serving = endpoint.serving()
+    assert serving is not None and serving.version == "1"
+    assert "## Completed: " in ran.summary
+    assert f"[{serving.url}]({serving.url}/ping)" in ran.summary
+    assert "There is no flow run" not in ran.summary
+    stopped = script("deploy.yml", ACTION="stop", RUN=f"stop-{tmp_path.name}")
+    assert stopped.status == 0, stopped.output
+    assert "## Completed: " in stopped.summary.removeprefix(ran.summary)
+    assert endpoint.serving() is None
+
+
+def test_a_deployment_that_fails_fails_the_job_and_says_why(
+    script: Script, production: Callable[[], None]
+) -> None:
+    ran = script("deploy.yml", ACTION="deploy")
+    assert ran.status == 1, ran.output
+    assert "## Failed: " in ran.summary
+    assert "has no version in production" in ran.summary
+
+
+@pytest.mark.parametrize("action", ["", "deploy; touch PLANTED", "$(touch PLANTED)"])
+def test_another_action_is_none(script: Script, tmp_path: Path, action: str) -> None:
+    planted = tmp_path / "planted"
+    ran = script("deploy.yml", ACTION=action.replace("PLANTED", str(planted)))
+    assert ran.status != 0
+    assert not planted.exists()

@@ -1,0 +1,54 @@
+"""Autoscaling of an endpoint: more instances under load."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VARIANT = "AllTraffic"  # the same in all configurations, or else SageMaker shifts no traffic between them
+DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+
+
+class Autoscaling(BaseModel):
+    """More instances under load, from `count` on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_count: int = Field(ge=1, description="Most instances.")
+    invocations: float = Field(default=1000, gt=0, description="Requests per instance and minute to aim at.")
+
+    def apply(self, client: Any, endpoint: str, count: int) -> None:
+        """Register it; nothing changes if it is registered like that.
+
+        Args:
+            client: Of application-autoscaling.
+            endpoint: Name of the endpoint.
+            count: Least number of instances.
+        """
+        target = _target(endpoint)
+        client.register_scalable_target(**target, MinCapacity=count, MaxCapacity=self.max_count)
+        metric = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+        client.put_scaling_policy(
+            **target,
+            PolicyName=f"{endpoint}-invocations",
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration={
+                "TargetValue": self.invocations,
+                "PredefinedMetricSpecification": metric,
+            },
+        )
+
+
+def remove(client: Any, endpoint: str) -> bool:
+    """Remove an endpoint's autoscaling; tells whether there was any."""
+    target = _target(endpoint)
+    found = client.describe_scalable_targets(
+        ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]], ScalableDimension=DIMENSION
+    )["ScalableTargets"]
+    if found:
+        client.deregister_scalable_target(**target)  # and its policy
+    return bool(found)
+
+
+def _target(endpoint: str) -> dict[str, str]:
+    resource = f"endpoint/{endpoint}/variant/{VARIANT}"
+    return {"ServiceNamespace": "sagemaker", "ResourceId": resource, "ScalableDimension": DIMENSION}

@@ -1,0 +1,402 @@
+"""The endpoint in Amazon SageMaker."""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from prefect_aws import AwsCredentials
+from pydantic import Field, model_validator
+
+from blocks import alarms, autoscaling
+from blocks.aws import client, code, pairs, trouble, unless
+from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release
+from blocks.hosting import Instances, Serverless
+from blocks.role import BlockError
+from blocks.versions import PASSED, Versions
+
+MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+MAX_BYTES, MAX_TEXTS = 6_000_000, 20_000  # of a request; its answer may have no more bytes than it
+REMEDIES = {
+    "NoSuchEntity": "Make the role: deployments/iam/endpoint.json and endpoint-trust.json are for it.",
+    "ResourceLimitExceeded": "Ask AWS for a higher quota, or choose another type of instance.",
+    "ModelError": "The log group /aws/sagemaker/Endpoints/ of CloudWatch says why.",
+    "ModelNotReadyException": "Wait and run again.",
+}
+
+
+@dataclass(frozen=True)
+class _State:
+    """What DescribeEndpoint says."""
+
+    arn: str
+    status: str
+    config: str
+    pending: str
+    reason: str
+    modified: datetime
+    scaled: bool
+
+    def serves(self, config: str) -> bool:
+        return self.status == "InService" and self.config == config
+
+
+class SageMakerEndpoint(Endpoint):
+    """An endpoint of SageMaker, with a model and a configuration of the same name for each version.
+
+    Names follow from version, bundle and settings, and the tag `passed` tells which configurations have
+    passed the check: so a deploy that was killed is finished, or undone, by the next one. Two at once wait
+    for each other as SageMaker makes them. Only what bears the tags is ever changed or deleted.
+    """
+
+    _block_type_name = "SageMaker Endpoint"
+    _block_type_slug = "sagemaker-endpoint"
+
+    name: str = Field(
+        default="sentiment", pattern="^[a-z0-9](-*[a-z0-9])*$", max_length=30, description="Its name."
+    )
+    role: str = Field(
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$",
+        description="ARN of the role that SageMaker takes on: it pulls the image and writes the logs.",
+    )
+    hosting: Instances | Serverless = Field(
+        default=Instances(), discriminator="kind", description="What it runs on."
+    )
+    keep: int = Field(default=2, ge=0, description="Former versions to keep beside the one that serves.")
+    timeout: float = Field(default=1800, gt=0, description="Seconds that a change may take, 600 or more.")
+    poll: float = Field(default=10, gt=0, description="Seconds between two looks at a change.")
+    api: str | None = Field(default=None, description="Address of other APIs than AWS's.")
+    credentials: AwsCredentials = Field(description="Credentials of AWS, with their region.")
+
+    @model_validator(mode="after")
+    def _patient(self) -> Self:
+        if isinstance(self.hosting, Instances) and self.timeout <= self.hosting.shift.seconds:
+            raise ValueError(f"A shift takes {self.hosting.shift.seconds} seconds: raise `timeout`.")
+        return self
+
+    def serving(self) -> Deployment | None:  # noqa: D102
+        state = self._look()
+        if state is None or state.status in ("Creating", "Deleting", "Failed", "OutOfService"):
+            return None
+        _, said = self._invoke(["ping"])
+        live = dict(part.split("=", 1) for part in said.split(";") if "=" in part)
+        version, digest = live.get("version", "?"), live.get("digest", "")
+        known = self._versions.tags_of(self._config_arn(state.config)).get("digest", "")
+        return self._deployment(version, known if digest and known.startswith(digest) else digest)
+
+    def deploy(self, release: Release, check: Check) -> Deployment:  # noqa: D102
+        wanted = self._title(release)
+        before = self._settled()
+        self._require_ours(before)
+        if not (before and before.serves(wanted) and self._has_passed(wanted)):
+            self._replace(before, wanted, release, check)
+        after = self._look()
+        self._versions.prune({after.config, after.pending} if after else set(), self.keep, self.timeout)
+        return self._deployment(release.version, release.digest)
+
+    def stop(self) -> bool:  # noqa: D102
+        state = self._settled()
+        self._require_ours(state)
+        scaled = self._unscale()
+        if state:
+            self._client("sagemaker").delete_endpoint(EndpointName=self.name)
+            self._settled(since=state.modified)
+        parts = self._versions.discard()
+        watched = self._unwatch()
+        return bool(state or scaled or parts or watched)
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:  # noqa: D102
+        return [answer for batch in batches(texts) for answer in self._invoke(batch)[0]]
+
+    def check(self) -> str:  # noqa: D102
+        role = self._client("iam").get_role(RoleName=self.role.rpartition("/")[2])["Role"]
+        if "sagemaker.amazonaws.com" not in json.dumps(role["AssumeRolePolicyDocument"]):
+            raise EndpointError(
+                f"SageMaker may not take on the role {self.role}: give it the trust policy "
+                "deployments/iam/endpoint-trust.json."
+            )
+        state = self._look()
+        self._require_ours(state)
+        if state is None:
+            return f"{self.name}: there is none yet, `python -m flows.deploy` makes it"
+        if state.status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
+            raise EndpointError(
+                f"The endpoint {self.name!r} is {state.status}: {state.reason or 'for no given reason'}. "
+                "`python -m flows.deploy` puts it right."
+            )
+        found = self.serving()
+        live = f"serves version {found.version}" if found else "serves nothing"
+        return f"{self.name} ({state.status}) {live}"
+
+    def explain(self, error: BaseException) -> EndpointError | None:
+        """Return the cause and remedy of an error of AWS."""
+        found = trouble(error, REMEDIES)
+        if found is None:
+            return None
+        what = f"The endpoint {self.name!r} cannot be used: {found.cause}. {found.remedy}"
+        return EndpointError(what, found.transient)
+
+    # Changes
+
+    def _replace(self, before: _State | None, wanted: str, release: Release, check: Check) -> None:
+        """Make a configuration serve in place of another one, and bring that back unless all is well."""
+        answers = False
+        try:
+            self._put(wanted, release)
+            self._scale()
+            answers = True
+            check(self.predict)
+            self._require(release)
+            self._versions.mark(self._config_arn(wanted))
+        except Exception as error:
+            found = error if isinstance(error, BlockError) else self.explain(error)
+            if answers or not (found and found.transient):  # else the next try goes on from here
+                self._undo(before, wanted, found or error)
+            raise
+
+    def _put(self, wanted: str, release: Release) -> None:
+        """Make the endpoint serve a configuration, and wait until it does."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            state = self._settled()
+            if state and state.serves(wanted):
+                return
+            self._versions.make(wanted, release, self.role, self.hosting)
+            self._watch()
+            try:
+                self._switch(wanted, state)
+                break
+            except Exception as error:
+                # another deploy was faster, or what was just made is not yet seen everywhere
+                overtaken = re.search("in-progress|already existing|Could not find", str(error))
+                if not (overtaken and code(error) == "ValidationException" and time.monotonic() < deadline):
+                    raise
+                time.sleep(self.poll)
+        now = self._settled(since=state.modified if state else None)
+        if now is None or not now.serves(wanted):
+            is_now = f"{now.status} with {now.config}" if now else "gone"
+            why = (now and now.reason) or "SageMaker gives no reason: an alarm, or another deploy"
+            raise EndpointError(
+                f"The endpoint {self.name!r} did not take {wanted}, it is {is_now}. {why.rstrip('.')}. The "
+                f"log group /aws/sagemaker/Endpoints/{self.name} and the alarms of CloudWatch say more."
+            )
+
+    def _switch(self, config: str, state: _State | None, back: bool = False) -> None:
+        """Ask for a configuration; when it is to bring back an old one, without shift and alarms."""
+        sagemaker = self._client("sagemaker")
+        if state and state.status == "Failed":  # nothing but this can be done with it
+            with unless("Could not find"):
+                sagemaker.delete_endpoint(EndpointName=self.name)
+            state = self._settled(since=state.modified)
+        names = {"EndpointName": self.name, "EndpointConfigName": config}
+        if state is None:
+            sagemaker.create_endpoint(**names, Tags=pairs(self._mine))
+            return
+        how: dict[str, Any] = {}
+        if isinstance(self.hosting, Instances) and not back:
+            watching = alarms.names(self.name) if self.hosting.alarms else []
+            how = self.hosting.update(watching, self.timeout, state.scaled)
+        sagemaker.update_endpoint(**names, **how)
+
+    def _undo(self, before: _State | None, wanted: str, error: Exception) -> None:
+        """Bring back what served before, and remove what was made for a version that will not do."""
+        _logger().warning("The endpoint %s does not take %s: %s", self.name, wanted, error)
+        try:
+            now = self._settled()
+            passed = self._versions.passed()
+            if now and (now.config == wanted or now.status == "Failed"):
+                if old := self._former(before, wanted, passed):
+                    self._switch(old, now, back=True)
+                    now = self._settled(since=now.modified)
+                    if now is None or not now.serves(old):
+                        raise EndpointError(f"it is {now.status if now else 'gone'}.")
+                else:
+                    self._unscale()
+                    self._client("sagemaker").delete_endpoint(EndpointName=self.name)
+                    self._settled(since=now.modified)
+                    self._unwatch()
+            elif now is None:
+                self._unwatch()
+            if wanted not in passed:
+                self._versions.discard(wanted)
+        except Exception as second:
+            found = second if isinstance(second, BlockError) else self.explain(second)
+            raise EndpointError(
+                f"{error} And what served before could not be brought back: {found or second} "
+                "`python -m flows.deploy` tries again.",
+                transient=bool(found and found.transient),
+            ) from second
+
+    def _former(self, before: _State | None, wanted: str, passed: list[str]) -> str | None:
+        """Return the configuration to bring back: the last one, unless that has never passed the check."""
+        last = before.config if before and before.status == "InService" else ""
+        ours = self._mine.items() <= self._versions.tags_of(self._config_arn(last)).items() if last else False
+        candidates = [*passed, last] if ours and last not in passed else [last, *passed]
+        return next((name for name in candidates if name not in ("", wanted)), None)
+
+    # Scaling and alarms
+
+    def _scale(self) -> None:
+        """Bring the autoscaling in line with the settings."""
+        scaling = self._client("application-autoscaling")
+        if isinstance(self.hosting, Instances) and self.hosting.autoscaling:
+            self.hosting.autoscaling.apply(scaling, self.name, self.hosting.count)
+        else:
+            autoscaling.remove(scaling, self.name)
+
+    def _unscale(self) -> bool:
+        return autoscaling.remove(self._client("application-autoscaling"), self.name)
+
+    def _watch(self) -> None:
+        """Bring the alarms in line with the settings."""
+        if isinstance(self.hosting, Instances) and self.hosting.alarms:
+            arn = self._arn("cloudwatch", "alarm:")
+            self.hosting.alarms.apply(self._client("cloudwatch"), self.name, arn, self._mine)
+        else:
+            self._unwatch()
+
+    def _unwatch(self) -> bool:
+        arn = self._arn("cloudwatch", "alarm:")
+        return alarms.remove(self._client("cloudwatch"), self.name, arn, self._mine)
+
+    # What is there
+
+    def _look(self) -> _State | None:
+        with unless("Could not find"):
+            found = self._client("sagemaker").describe_endpoint(EndpointName=self.name)
+            variants = found.get("ProductionVariants") or [{}]
+            return _State(
+                arn=found["EndpointArn"],
+                status=found["EndpointStatus"],
+                config=found.get("EndpointConfigName", ""),
+                pending=found.get("PendingDeploymentSummary", {}).get("EndpointConfigName", ""),
+                reason=found.get("FailureReason", ""),
+                modified=found["LastModifiedTime"],
+                scaled=bool(variants[0].get("CurrentInstanceCount")),
+            )
+        return None
+
+    def _settled(self, since: datetime | None = None) -> _State | None:
+        """Return the endpoint's state as soon as no change is under way.
+
+        Args:
+            since: When it was last changed, if it has been asked for another change after that.
+
+        Raises:
+            EndpointError: That takes too long.
+        """
+        began = time.monotonic()
+        while True:
+            state = self._look()
+            if state is None or (state.status not in MOVING and state.modified != since):
+                return state
+            seconds = time.monotonic() - began
+            if seconds > self.timeout:
+                raise EndpointError(
+                    f"The endpoint {self.name!r} has been {state.status} for {seconds:.0f} seconds and "
+                    "cannot be changed meanwhile."
+                )
+            _logger().info("Endpoint %s: %s for %.0f s", self.name, state.status, seconds)
+            time.sleep(self.poll)
+
+    def _has_passed(self, config: str) -> bool:
+        return PASSED in self._versions.tags_of(self._config_arn(config))
+
+    def _require_ours(self, state: _State | None) -> None:
+        if state and not self._versions.tags_of(state.arn).items() >= self._mine.items():
+            raise EndpointError(
+                f"The endpoint {self.name!r} lacks the tags {self._mine}, so it is not this project's: "
+                "choose another name in the block `sentiment-endpoint`."
+            )
+
+    def _require(self, release: Release) -> None:
+        """Raise an error unless it is this release that answers."""
+        live = self.serving()
+        if live is None or (live.version, live.digest) != (release.version, release.digest):
+            raise EndpointError(
+                f"The endpoint {self.name!r} answers as version {live.version if live else None}, not as "
+                f"version {release.version}: its image holds something else, or another deploy was at work."
+            )
+
+    # Names and addresses
+
+    @property
+    def _versions(self) -> Versions:
+        return Versions(self._client("sagemaker"), f"{self.name}-v", self._mine)
+
+    @property
+    def _mine(self) -> dict[str, str]:
+        """Tags of all that is this endpoint's."""
+        return {"project": "sentiment-flows", "endpoint": self.name}
+
+    def _title(self, release: Release) -> str:
+        """Return the name of a release's configuration and model."""
+        settings = self.hosting.model_dump_json(exclude={"shift"}) + self.role
+        version = re.sub("[^a-z0-9]+", "-", release.version.lower()).strip("-")
+        short = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        title = f"{self.name}-v{version}-{release.digest[:12]}-{short}"
+        if len(title) > 63:
+            raise EndpointError(
+                f"The name {title!r} is too long for SageMaker: shorten that of the endpoint."
+            )
+        return title
+
+    def _arn(self, service: str, path: str) -> str:
+        _, partition, _, _, account, _ = self.role.split(":", 5)
+        return f"arn:{partition}:{service}:{self._region}:{account}:{path}"
+
+    def _config_arn(self, name: str) -> str:
+        return self._arn("sagemaker", f"endpoint-config/{name}")
+
+    def _client(self, service: str) -> Any:
+        return client(self.credentials, service, self.api)
+
+    @property
+    def _region(self) -> str:
+        return str(self._client("sagemaker").meta.region_name)
+
+    def _deployment(self, version: str, digest: str) -> Deployment:
+        region, address = self._region, self._client("sagemaker-runtime").meta.endpoint_url
+        return Deployment(
+            version=version,
+            digest=digest,
+            url=f"{address}/endpoints/{self.name}",
+            page=f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/endpoints/{self.name}",
+            detail=f"SageMaker endpoint {self.name}, region {region}",
+        )
+
+    def _invoke(self, texts: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+        """Return the answers to texts, and the custom attributes of the response."""
+        response = self._client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=self.name, ContentType="application/json", Body=json.dumps(list(texts))
+        )
+        return json.load(response["Body"])["predictions"], response.get("CustomAttributes", "")
+
+
+def batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the texts in lists that fit into a request, and their answers into its response."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        length = len(json.dumps(text)) + 2  # all of it ASCII
+        if batch and (size + length > MAX_BYTES or len(batch) == MAX_TEXTS):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += length
+    if batch:
+        yield batch
+
+
+def _logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger("sentiment")

@@ -117,7 +117,7 @@ def create_app(predictor: Predictor, version: str) -> Starlette:
 async def _body(request: Request) -> bytes:
     """Return the body, and refuse one that is too large, whatever its declared length.
 
-    As much again is read and dropped, for a client that cannot finish sending does not get to read the answer.
+    As much again is read and dropped: a client that cannot finish sending does not get to read the answer.
     """
     too_large = HTTPException(
         413,

@@ -178,8 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if workers == 1:
         uvicorn.Server(configure(app)).run(sockets=[listener])
     else:
-        # Each process loads the bundle itself, as threads of libraries do not survive a fork. This one had to, so
-        # that a broken bundle ends the server instead of one process after the other.
+        # Each process loads the bundle itself, as threads of libraries do not survive a fork. This one had
+        # to, so that a broken bundle ends the server instead of one process after the other.
         del predictor, app
         load = partial(_load, options.bundle, options.threads, version)
         config = configure(load, factory=True, workers=workers, timeout_worker_healthcheck=HUNG)

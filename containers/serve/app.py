@@ -117,7 +117,7 @@ def create_app(predictor: Predictor, version: str) -> Starlette:
 async def _body(request: Request) -> bytes:
     """Return the body, and refuse one that is too large, whatever its declared length.
 
-    As much again is read and dropped: a client that cannot finish sending never reads the answer.
+    As much again is read and dropped: a client that cannot finish sending does not get to read the answer.
     """
     too_large = HTTPException(
         413,
@@ -178,7 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if workers == 1:
         uvicorn.Server(configure(app)).run(sockets=[listener])
     else:
-        # Each process loads the bundle itself: threads of libraries do not survive a fork.
+        # Each process loads the bundle itself, as threads of libraries do not survive a fork. This one had
+        # to, so that a broken bundle ends the server instead of one process after the other.
+        del predictor, app
         load = partial(_load, options.bundle, options.threads, version)
         config = configure(load, factory=True, workers=workers, timeout_worker_healthcheck=HUNG)
         Multiprocess(config, sockets=[listener]).run()

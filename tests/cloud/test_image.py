@@ -109,6 +109,30 @@ def test_the_deployment_names_what_was_published(
         engine.images.remove(identity, force=True)
 
 
+def test_what_is_there_under_a_named_tag_will_do(
+    run: Callable[..., tuple[int, str]],
+    docker_engine: DockerEngine,
+    images: EcrImages,
+    declaration: Path,
+    tmp_path: Path,
+) -> None:
+    name = yaml.safe_load(declaration.read_text())["deployments"][0]["name"]
+
+    def published(*flags: str) -> tuple[int, str]:
+        status, printed = run("deployments.image", str(tmp_path / "out"), "--file", str(declaration), *flags)
+        return status, printed.strip().splitlines()[-1]
+
+    first = published("--tag", "3f2a"), published()
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /other\n")
+    again = published("--tag", "3f2a"), published()
+    assert [status for status, _ in (*first, *again)] == [0, 0, 0, 1]
+    assert again[0] == first[0]
+    assert f"{name}-latest is another image" in again[1][1] and "another tag" in again[1][1]
+    with docker_engine.client() as engine:
+        for one in [one for one in engine.images.list() if any(name in tag for tag in one.tags)]:
+            engine.images.remove(one.id, force=True)
+
+
 def test_a_registry_that_refuses_leaves_no_declaration(
     run: Callable[..., tuple[int, str]], images: EcrImages, ecr: Ecr, declaration: Path, tmp_path: Path
 ) -> None:

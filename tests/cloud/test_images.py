@@ -99,11 +99,13 @@ def test_the_block_is_kept_and_its_secret_never_shown(
 
 def test_a_missing_repository_is_made_by_the_first_image(images: EcrImages, image: str, ecr: Ecr) -> None:
     fresh = images.model_copy(update={"repository": f"{images.repository}-fresh", "keep": 7})
+    ecr.api.requests.clear()
     assert "which the first image makes" in fresh.check()
     assert fresh.find(image) is None
     reference = fresh.publish(image)
     assert fresh.find(image) == reference
     assert fresh.check() == f"{ecr.host}/{fresh.repository}"
+    assert called(ecr) <= allowed("worker")
 
     api = ecr.client()
     [repository] = api.describe_repositories(repositoryNames=[fresh.repository])["repositories"]
@@ -123,8 +125,18 @@ def test_a_missing_repository_is_made_by_the_first_image(images: EcrImages, imag
 def test_a_repository_that_is_there_is_left_as_it_is(images: EcrImages, image: str, ecr: Ecr) -> None:
     ecr.api.requests.clear()
     images.publish(image)
-    actions = [request.headers["X-Amz-Target"].split(".")[-1] for request in ecr.api.requests]
-    assert set(actions) == {"DescribeRepositories", "GetAuthorizationToken", "BatchGetImage"}
+    assert called(ecr) == {"ecr:DescribeRepositories", "ecr:GetAuthorizationToken", "ecr:BatchGetImage"}
+    assert called(ecr) <= allowed("github")
+
+
+def called(ecr: Ecr) -> set[str]:
+    return {f"ecr:{request.headers['X-Amz-Target'].split('.')[-1]}" for request in ecr.api.requests}
+
+
+def allowed(role: str) -> set[str]:
+    policy = json.loads((ROOT / "deployments" / "iam" / f"{role}.json").read_text())
+    actions = [statement["Action"] for statement in policy["Statement"]]
+    return {name for action in actions for name in ([action] if isinstance(action, str) else action)}
 
 
 def pushes(ecr: Ecr) -> int:

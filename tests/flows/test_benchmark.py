@@ -197,7 +197,7 @@ def test_another_policy_or_other_rows_are_judged_anew(
     )  # weak labels decide
     models.challenge("two")
     assert models.run().verdict.decision == "keep"
-    more = held_out()[:30].with_columns(id=pl.concat_str(pl.lit("more:"), "id"), split=pl.lit("test"))
+    more = held_out()[6:36].with_columns(id=pl.concat_str(pl.lit("more:"), "id"), split=pl.lit("test"))
     warehouse.merge([more])
     registry.name_challenger(tracking, "2")
     result = models.run()

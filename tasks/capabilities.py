@@ -336,7 +336,7 @@ BEHAVIOURS = (
         "identity_mft",
         "fairness",
         "MFT",
-        "Of which race, religion or sexuality somebody is, is not negative.",
+        "To say what race, religion or sexuality somebody is of is not negative.",
         templated(Group(words.IDENTITIES, words.IDENTIFIED, NOT_NEGATIVE), by="group"),
     ),
 )

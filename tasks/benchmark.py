@@ -142,7 +142,7 @@ def gather(
         *(baselines, comparison, evaluation, gate, slices, sys.modules[__name__]),
     )
     options = parameters.model_copy(update={"policy": ""}), policy
-    packages = ("checklist", "nltk", "scikit-learn")
+    packages = ("checklist", "nltk", "scikit-learn", "spacy")
     identity = fingerprint(judged, *options, *modules, packages=packages)
     with tracking.connected() as experiment:
         earlier = registry.find_run(tracking, experiment, identity)

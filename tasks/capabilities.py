@@ -25,9 +25,8 @@ def opinions(
     of: tuple[words.Slots, words.Slots] = (words.PRAISE, words.CRITICISM),
 ) -> tuple[Group, Group]:
     """Return the templates filled with praise and filled with criticism, each with its labels."""
-    return Group(templates, of[0] | (more or {}), labels[0]), Group(
-        templates, of[1] | (more or {}), labels[1]
-    )
+    more = more or {}
+    return Group(templates, of[0] | more, labels[0]), Group(templates, of[1] | more, labels[1])
 
 
 BEHAVIOURS = (
@@ -336,7 +335,7 @@ BEHAVIOURS = (
         "identity_mft",
         "fairness",
         "MFT",
-        "Of which race, religion or sexuality somebody is, is not negative.",
+        "To say what race, religion or sexuality somebody is of is not negative.",
         templated(Group(words.IDENTITIES, words.IDENTIFIED, NOT_NEGATIVE), by="group"),
     ),
 )

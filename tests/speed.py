@@ -2,7 +2,8 @@
 
 Measures the full benchmark: two networks of the real size, with random weights, on 10,000 made-up tweets and
 all behavioural tests. Beside it, in the same run: what it takes to ask for one text at a time, measured on a
-part, and for every text as often as it comes. Prints each run, for the machine may be busy.
+part, and for every text as often as it comes. Prints each run, with the time of all cores beside that of the
+clock: on a machine that does other things, the former is what can be compared.
 """
 
 import os
@@ -13,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
+from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 
 from containers.serve.predictor import Predictor
@@ -65,12 +66,22 @@ def predictor(folder: Path, seed: int) -> Predictor:
     return bundle.write_bundle(model, tokenizer, folder, {"network": "pooled"}, ["a text"])
 
 
+class Times(NamedTuple):
+    """Seconds by the clock, and of all cores together."""
+
+    clock: float
+    cores: float
+
+
 @contextmanager
-def timed(name: str, times: dict[str, list[float]]) -> Iterator[None]:
-    began = perf_counter()
+def timed(name: str, times: dict[str, list[Times]]) -> Iterator[None]:
+    clock, cores = perf_counter(), process_time()
     yield
-    times.setdefault(name, []).append(perf_counter() - began)
-    print(f"{name}: {times[name][-1]:.1f} s (load {os.getloadavg()[0]:.1f})", flush=True)
+    found = Times(perf_counter() - clock, process_time() - cores)
+    times.setdefault(name, []).append(found)
+    print(
+        f"{name}: {found.clock:.1f} s, cores {found.cores:.1f} s (load {os.getloadavg()[0]:.1f})", flush=True
+    )
 
 
 def main(runs: int = 3) -> None:
@@ -78,7 +89,7 @@ def main(runs: int = 3) -> None:
     cli.quiet()
     held_out, training = HeldOut(tweets(TWEETS, 1), {}), tweets(TWEETS, 2)
     policy, parameters = read_policy(DEFAULT), BenchmarkParameters()
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[Times]] = {}
     with TemporaryDirectory() as folder:
         models = {number: predictor(Path(folder) / number, int(number)) for number in ("2", "1")}
         asked: dict[str, Callable[..., object]] = {n: model.probabilities for n, model in models.items()}
@@ -100,13 +111,14 @@ def main(runs: int = 3) -> None:
     cases = sum(test.perturbed for test in result.challenger.behaviour)
     print(f"{cases:,} cases of {len(result.tests)} tests and {TWEETS:,} tweets")
     print(f"{len(every):,} texts, {distinct:,} of them distinct")
-    medians = {name: statistics.median(found) for name, found in times.items()}
-    full, alone, often, once = medians.values()
-    alone *= len(every) / ASKED_ALONE
-    print(f"median of {runs}: full benchmark {full:.1f} s of {LIMIT} s")
-    print(f"one at a time would take {alone:.0f} s a model: {alone / once:.1f} times as long as {once:.1f} s")
-    print(f"without putting equal texts together {often:.1f} s: {often / once:.2f} times as long")
-    print(f"{os.cpu_count()} cores, NumPy {np.__version__}")
+    medians = [Times(*map(statistics.median, zip(*found, strict=True))) for found in times.values()]
+    full, alone, often, once = medians
+    print(f"medians of {runs}: full benchmark {full.clock:.1f} s of {LIMIT} s, cores {full.cores:.1f} s")
+    scaled = alone.cores * len(every) / ASKED_ALONE
+    print(f"cores, one model: {once.cores:.1f} s for each distinct text once")
+    print(f"  {often.cores:.1f} s ({often.cores / once.cores:.2f} times) for every text as often as it comes")
+    print(f"  {scaled:.1f} s ({scaled / once.cores:.2f} times) for those one at a time")
+    print(f"{os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -60,12 +60,12 @@ class Case(NamedTuple):
     Args:
         texts: Each as pieces, with whether the piece differs from the original.
         expected: What should have come.
-        said: Of each model, its labels; None where they are not on record.
+        said: Of each model, its labels of the texts, or a word in their place.
     """
 
     texts: tuple[tuple[tuple[str, bool], ...], ...]
     expected: str
-    said: tuple[str | None, ...]
+    said: tuple[tuple[str, ...] | str, ...]
 
 
 class Test(NamedTuple):
@@ -220,13 +220,13 @@ def cases(test: Test) -> list[Case]:
     ]
 
 
-def _said(example: BehaviourExample, result: BehaviourResult | None) -> str | None:
-    """Return a model's labels for the texts of an example, or None where they are not on record."""
+def _said(example: BehaviourExample, result: BehaviourResult | None) -> tuple[str, ...] | str:
+    """Return a model's labels for the texts of an example, or what is known of them."""
     for own in result.examples if result is not None else ():
         if own.texts == example.texts:
-            return " → ".join(own.predicted)
+            return own.predicted
     complete = result is not None and result.failed == len(result.examples)
-    return "as expected" if complete else None
+    return "as expected" if complete else "not on record"
 
 
 def pieces(original: str, text: str) -> tuple[tuple[str, bool], ...]:

@@ -228,16 +228,39 @@ def test_failures_tell_what_both_have_said() -> None:
     both = page.Test(
         (mine.model_copy(update=few), theirs.model_copy(update={"failed": 1, "examples": (other,)}))
     )
-    assert [case.said for case in cases(both)] == [("positive", "as expected"), ("neutral", "neutral")]
+    assert [case.said for case in cases(both)] == [
+        (("positive",), "as expected"),
+        (("neutral",), ("neutral",)),
+    ]
     # of nine failures one is on record: the first case may be among the others
     both = page.Test(
         (mine.model_copy(update=few), theirs.model_copy(update={"failed": 9, "examples": (other,)}))
     )
-    assert [case.said for case in cases(both)] == [("positive", None), ("neutral", "neutral")]
-    assert [case.said for case in cases(page.Test((both.results[0], None)))] == [
-        ("positive", None),
-        ("neutral", None),
+    assert [case.said for case in cases(both)] == [
+        (("positive",), "not on record"),
+        (("neutral",), ("neutral",)),
     ]
+    alone = page.Test((both.results[0], None))
+    assert [case.said[1] for case in cases(alone)] == ["not on record"] * 2
+
+
+def test_each_of_several_texts_is_shown_with_its_labels(tmp_path: Path, browser: Browser) -> None:
+    result = benchmarks.kept()
+    texts, predicted = ("I am old.", "I am young.", "I am tall."), ("neutral", "negative", "positive")
+    several = BehaviourExample(texts=texts, predicted=predicted, expected="unchanged")
+    tests = tuple(test.model_copy(update={"examples": (several,)}) for test in result.challenger.behaviour)
+    challenger = result.challenger.model_copy(update={"behaviour": tests})
+    browser.look()
+    path = page.write(result.model_copy(update={"challenger": challenger}), str(tmp_path / "several.html"))
+    browser.open(path)
+    case = "[...document.querySelectorAll('#failures .cases li')].find(e => e.innerText.includes('I am old'))"
+    shown = browser.evaluate(f"[...{case}.children].map(e => e.innerText.replace(/\\s+/g, ' ').trim())")
+    assert shown[:6] == [
+        *("I am old.", "challenger 5 neutral"),
+        *("I am young.", "challenger 5 negative"),
+        *("I am tall.", "challenger 5 positive"),
+    ]
+    assert shown[6] == "expected unchanged challenger 5 see each text production 4 not on record"
 
 
 def test_the_worst_of_each_capability_comes_first() -> None:

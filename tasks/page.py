@@ -4,6 +4,7 @@ import base64
 import hashlib
 import math
 import re
+from collections.abc import Iterable
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 PAGE = ".local/benchmark.html"
 MARKS = "challenger", "production"
-WORST = 6
-"""Tests whose failures are shown unfolded."""
 
 
 class Model(NamedTuple):
@@ -61,12 +60,12 @@ class Case(NamedTuple):
     Args:
         texts: Each as pieces, with whether the piece differs from the original.
         expected: What should have come.
-        said: Of each model, its labels; None where they are not on record.
+        said: Of each model, its labels of the texts, or a word in their place.
     """
 
     texts: tuple[tuple[tuple[str, bool], ...], ...]
     expected: str
-    said: tuple[str | None, ...]
+    said: tuple[tuple[str, ...] | str, ...]
 
 
 class Test(NamedTuple):
@@ -117,7 +116,7 @@ def benchmark_page(result: "BenchmarkResult") -> str:
         scores={kind: [(m, scores_of(m.evidence, kind)) for m in found] for kind in kinds},
         capabilities=capabilities(result),
         tests=grouped,
-        worst=worst([test for group in grouped.values() for test in group]),
+        worst=worst(grouped.values()),
         slices={kind: slices(result, kind) for kind in kinds},
         settings=type(result.policy).model_fields.items(),
         parts_of=spans,
@@ -196,14 +195,15 @@ def tests(result: "BenchmarkResult", capability: str) -> list[Test]:
     return [test for test in found if test.any.capability == capability]
 
 
-def worst(found: list[Test]) -> list[Test]:
-    """Return the tests that the challenger fails most often, the worst first."""
+def worst(groups: Iterable[list[Test]]) -> list[Test]:
+    """Return the test of each group that the challenger fails most often, the worst first."""
 
     def rate(test: Test) -> float:
         mine = test.results[0]
         return mine.failure_rate or 0 if mine is not None and mine.examples else 0
 
-    return sorted((test for test in found if rate(test)), key=rate, reverse=True)[:WORST]
+    found = (max(group, key=rate) for group in groups if group)
+    return sorted((test for test in found if rate(test)), key=rate, reverse=True)
 
 
 def cases(test: Test) -> list[Case]:
@@ -220,13 +220,13 @@ def cases(test: Test) -> list[Case]:
     ]
 
 
-def _said(example: BehaviourExample, result: BehaviourResult | None) -> str | None:
-    """Return a model's labels for the texts of an example, or None where they are not on record."""
+def _said(example: BehaviourExample, result: BehaviourResult | None) -> tuple[str, ...] | str:
+    """Return a model's labels for the texts of an example, or what is known of them."""
     for own in result.examples if result is not None else ():
         if own.texts == example.texts:
-            return " → ".join(own.predicted)
+            return own.predicted
     complete = result is not None and result.failed == len(result.examples)
-    return "as expected" if complete else None
+    return "as expected" if complete else "not on record"
 
 
 def pieces(original: str, text: str) -> tuple[tuple[str, bool], ...]:
@@ -280,8 +280,8 @@ def chance(value: float | None) -> str:
 
 
 def heat(value: float | None) -> str:
-    """Return the class of a cell that is shaded by a share: 'h0' to 'h9'."""
-    return f"h{min(9, int(10 * value))}" if value is not None and math.isfinite(value) else "h0"
+    """Return the class of a cell that is shaded by a share: 'heat0' to 'heat9'."""
+    return f"heat{min(9, int(10 * value))}" if value is not None and math.isfinite(value) else "heat0"
 
 
 def _anchor(text: str) -> str:

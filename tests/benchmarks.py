@@ -312,8 +312,8 @@ def hostile() -> BenchmarkResult:
 
     def poisoned(one: Evidence) -> Evidence:
         tests = tuple(
-            test.model_copy(update={"examples": examples, "description": HOSTILE[0]})
-            for test in one.behaviour
+            test.model_copy(update={"examples": examples[i:] + examples[:i], "description": HOSTILE[0]})
+            for i, test in enumerate(one.behaviour)
         )
         parts = tuple(
             part.model_copy(update={"value": text, "remark": text})

@@ -129,7 +129,7 @@ def test_benchmark_page_puts_the_verdict_first_and_the_two_side_by_side() -> Non
     assert capabilities[1] == [
         *("negation", "100", "10 (10.0%)", "10 (10.0%)", "+0.0% (+0.0% to +0.0%)", "1.000")
     ]
-    assert page.endswith("None.")
+    assert "\n\nNone.\n\n" in page and page.endswith("`report.html` in the MLflow run `r`.")
 
 
 def test_a_test_that_did_not_run_is_no_success() -> None:

@@ -64,7 +64,7 @@ class Versions:
 
     def tags_of(self, arn: str) -> dict[str, str]:
         """Return the tags of something; none if it is not there."""
-        with unless("not find|not exist"):
+        with unless("not (find|found|exist)"):
             pages = self.client.get_paginator("list_tags").paginate(ResourceArn=arn)
             return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
         return {}

@@ -67,8 +67,8 @@ class SageMakerEndpoint(Endpoint):
         default=Instances(), discriminator="kind", description="What it runs on."
     )
     keep: int = Field(default=2, ge=0, description="Former versions to keep beside the one that serves.")
-    timeout: float = Field(default=1800, gt=0, description="Seconds that a change may take, 600 or more.")
-    poll: float = Field(default=10, gt=0, description="Seconds between two looks at a change.")
+    timeout: float = Field(default=1800.0, gt=0, description="Seconds that a change may take, 600 or more.")
+    poll: float = Field(default=10.0, gt=0, description="Seconds between two looks at a change.")
     api: str | None = Field(default=None, description="Address of other APIs than AWS's.")
     credentials: AwsCredentials = Field(description="Credentials of AWS, with their region.")
 

@@ -15,7 +15,7 @@ class Alarms(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     errors: int = Field(default=5, ge=1, description="Number of answers with a status of 5xx.")
-    latency_ms: float = Field(default=1000, gt=0, description="99th percentile of the model's latency.")
+    latency_ms: float = Field(default=1000.0, gt=0, description="99th percentile of the model's latency.")
 
     def apply(self, client: Any, endpoint: str, arn: str, tags: dict[str, str]) -> None:
         """Make them, or bring them in line.

@@ -14,7 +14,9 @@ class Autoscaling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_count: int = Field(ge=1, description="Most instances.")
-    invocations: float = Field(default=1000, gt=0, description="Requests per instance and minute to aim at.")
+    invocations: float = Field(
+        default=1000.0, gt=0, description="Requests per instance and minute to aim at."
+    )
 
     def apply(self, client: Any, endpoint: str, count: int) -> None:
         """Register it; nothing changes if it is registered like that.

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -10,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_run_logger
 from prefect_aws import AwsCredentials
 from pydantic import Field, model_validator
 
@@ -19,6 +16,7 @@ from blocks import alarms, autoscaling
 from blocks.aws import client, code, pairs, trouble, unless
 from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release
 from blocks.hosting import Instances, Serverless
+from blocks.log import logger
 from blocks.role import BlockError
 from blocks.versions import PASSED, Versions
 
@@ -28,7 +26,6 @@ REMEDIES = {
     "NoSuchEntity": "Make the role: deployments/iam/endpoint.json and endpoint-trust.json are for it.",
     "ResourceLimitExceeded": "Ask AWS for a higher quota, or choose another type of instance.",
     "ModelError": "The log group /aws/sagemaker/Endpoints/ of CloudWatch says why.",
-    "ModelNotReadyException": "Wait and run again.",
 }
 
 
@@ -70,8 +67,8 @@ class SageMakerEndpoint(Endpoint):
         default=Instances(), discriminator="kind", description="What it runs on."
     )
     keep: int = Field(default=2, ge=0, description="Former versions to keep beside the one that serves.")
-    timeout: float = Field(default=1800, gt=0, description="Seconds that a change may take, 600 or more.")
-    poll: float = Field(default=10, gt=0, description="Seconds between two looks at a change.")
+    timeout: float = Field(default=1800.0, gt=0, description="Seconds that a change may take, 600 or more.")
+    poll: float = Field(default=10.0, gt=0, description="Seconds between two looks at a change.")
     api: str | None = Field(default=None, description="Address of other APIs than AWS's.")
     credentials: AwsCredentials = Field(description="Credentials of AWS, with their region.")
 
@@ -207,7 +204,7 @@ class SageMakerEndpoint(Endpoint):
 
     def _undo(self, before: _State | None, wanted: str, error: Exception) -> None:
         """Bring back what served before, and remove what was made for a version that will not do."""
-        _logger().warning("The endpoint %s does not take %s: %s", self.name, wanted, error)
+        logger().warning("The endpoint %s does not take %s: %s", self.name, wanted, error)
         try:
             now = self._settled()
             passed = self._versions.passed()
@@ -303,7 +300,7 @@ class SageMakerEndpoint(Endpoint):
                     f"The endpoint {self.name!r} has been {state.status} for {seconds:.0f} seconds and "
                     "cannot be changed meanwhile."
                 )
-            _logger().info("Endpoint %s: %s for %.0f s", self.name, state.status, seconds)
+            logger().info("Endpoint %s: %s for %.0f s", self.name, state.status, seconds)
             time.sleep(self.poll)
 
     def _has_passed(self, config: str) -> bool:
@@ -393,10 +390,3 @@ def batches(texts: Sequence[str]) -> Iterator[list[str]]:
         size += length
     if batch:
         yield batch
-
-
-def _logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
-    try:
-        return get_run_logger()
-    except MissingContextError:
-        return logging.getLogger("sentiment")

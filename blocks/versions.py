@@ -55,8 +55,7 @@ class Versions:
 
     def passed(self) -> list[str]:
         """Return the names of those that have passed the check, the last one first."""
-        passed = [part for part in self._parts() if PASSED in part.tags]
-        return [part.name for part in sorted(passed, key=lambda part: part.tags[PASSED], reverse=True)]
+        return _passed(self._parts())
 
     def mark(self, arn: str) -> None:
         """Note that the configuration of an ARN has passed the check."""
@@ -64,7 +63,7 @@ class Versions:
 
     def tags_of(self, arn: str) -> dict[str, str]:
         """Return the tags of something; none if it is not there."""
-        with unless("not find|not exist"):
+        with unless("not (find|found|exist)"):
             pages = self.client.get_paginator("list_tags").paginate(ResourceArn=arn)
             return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
         return {}
@@ -81,7 +80,8 @@ class Versions:
             keep: Number of others to keep.
             age: Seconds for which one may be another deploy's, which is about to use it.
         """
-        parts, former = self._parts(), [name for name in self.passed() if name not in used]
+        parts = self._parts()
+        former = [name for name in _passed(parts) if name not in used]
         kept, now = used | set(former[:keep]), datetime.now(UTC)
         self._delete(
             [
@@ -118,3 +118,8 @@ class Versions:
             describe(**name)
             return True
         return False
+
+
+def _passed(parts: list[_Part]) -> list[str]:
+    passed = [part for part in parts if PASSED in part.tags]
+    return [part.name for part in sorted(passed, key=lambda part: part.tags[PASSED], reverse=True)]

@@ -1,6 +1,5 @@
 """Progress of long work: a bar in a terminal, log lines elsewhere, an artifact in the Prefect UI."""
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,8 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import get_run_context
 from prefect.exceptions import MissingContextError
-from prefect.logging import get_run_logger
+
+from blocks.log import logger as logger  # steps log where they show progress
 
 Advance = Callable[[int], None]
 """Takes the number of steps done since the last call."""
@@ -50,14 +50,6 @@ def progress(description: str, total: int, unit: str = "rows") -> Iterator[Advan
 
         yield advance
     _show(artifact, None, 1.0)
-
-
-def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Return the logger of the current run, or a plain one outside of runs."""
-    try:
-        return get_run_logger()
-    except MissingContextError:
-        return logging.getLogger("sentiment")
 
 
 def _start_artifact(description: str) -> UUID | None:

@@ -1,6 +1,7 @@
 """What SageMaker is asked for, and what a request can hold; no service is needed for that."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from prefect_aws import AwsCredentials
 from pydantic import ValidationError
 
+from blocks.endpoint import EndpointError, Release
 from blocks.hosting import Autoscaling, Instances, Serverless, Shift, hosting
 from blocks.sagemaker import MAX_BYTES, MAX_TEXTS, SageMakerEndpoint, batches
 
@@ -73,3 +75,16 @@ def test_variables_change_the_type_and_keep_the_rest() -> None:
     assert hosting("ml.m5.large", Serverless()) == Instances(type="ml.m5.large")
     assert hosting("serverless", rich) == Serverless()
     assert hosting("serverless", Serverless(memory_mb=4096)) == Serverless(memory_mb=4096)
+
+
+@pytest.mark.parametrize("kind", [Instances(), Instances(autoscaling=Autoscaling(max_count=2)), Serverless()])
+def test_a_block_that_was_saved_asks_for_the_same_names(kind: Instances | Serverless) -> None:
+    release = Release(Path(), "7", "d" * 64, str)
+    block = endpoint(hosting=kind)
+    saved = endpoint(hosting=json.loads(kind.model_dump_json()))
+    assert repr(saved) == repr(block)
+    assert saved._title(release) == block._title(release)
+    assert block._title(release).startswith("sentiment-v7-dddddddddddd-")
+    assert endpoint(hosting=kind, role=f"{ROLE}-2")._title(release) != block._title(release)
+    with pytest.raises(EndpointError, match="too long"):
+        endpoint(name="n" * 30)._title(Release(Path(), "7" * 20, "d" * 64, str))

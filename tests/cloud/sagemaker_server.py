@@ -464,7 +464,7 @@ def build_serving(docker_engine: DockerEngine, serving_base: str) -> Iterator[Bu
 
         yield build
         for name in made:
-            client.images.remove(name, force=True)
+            client.images.remove(client.images.get(name).id, force=True)  # with the names it was pushed by
 
 
 def _build(client: Any, name: str, files: dict[str, bytes]) -> None:

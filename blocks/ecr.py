@@ -19,8 +19,8 @@ DAYS = 7  # that an image without a tag is kept, such as one of a push that was 
 
 REMEDIES = {
     "RepositoryNotFoundException": "somebody deleted it just now: publish again",
-    "AccessDeniedException": "allow the credentials what deployments/iam names for the registry; a repository "
-    "that is missing is made by deployments/aws.yaml",
+    "AccessDeniedException": "allow the credentials what deployments/iam names for the registry, "
+    "and if the repository is missing, make it as deployments/aws.yaml does",
     "UnrecognizedClientException": "correct the key in the block `sentiment-aws`",
     "InvalidSignatureException": "correct the secret in the block `sentiment-aws`",
     "ExpiredTokenException": "renew the credentials in the block `sentiment-aws`",

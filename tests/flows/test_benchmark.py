@@ -182,17 +182,17 @@ def test_what_was_rolled_back_is_not_promoted_again(
     wrong = models.challenge("wrong", flipped=True)
     judged = models.run(minimum_macro_recall=0)
     good = models.challenge("good")
-    assert models.run(maximum_loss=1).verdict.decision == "promote"
+    assert models.run(maximum_loss=1, maximum_test_loss=1).verdict.decision == "promote"
     registry.restore(tracking, wrong, good, "For a test.")
     for _ in range(2):
-        standing = models.run(maximum_loss=1)
+        standing = models.run(maximum_loss=1, maximum_test_loss=1)
         assert (standing.verdict.decision, standing.verdict.production) == ("keep", wrong)
         assert (standing.run_id, standing.challenger) == (judged.run_id, judged.challenger)
         assert not registry.name_challenger(tracking, good)  # as a training that finds it again does
     assert (models.at("production"), models.at("challenger")) == (wrong, None)
     # the next one is judged against the version that came back
     newer = models.challenge("newer")
-    result = models.run(maximum_loss=1)
+    result = models.run(maximum_loss=1, maximum_test_loss=1)
     assert (result.verdict.decision, result.verdict.production) == ("promote", wrong)
     with get_client(sync_client=True) as api:
         [artifact] = [found for found in api.read_latest_artifacts() if found.key == "benchmark"]

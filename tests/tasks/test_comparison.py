@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from tasks.behaviour import BehaviourResult, Outcome
-from tasks.comparison import Capability, compare, compare_behaviour, holm
+from tasks.comparison import Capability, _resample, compare, compare_behaviour, holm
 from tasks.evaluation import evaluate
 
 Labels = NDArray[np.int8]
@@ -132,6 +132,15 @@ def test_a_model_that_is_worse_on_one_row_never_gains(
     assert after.difference < before.difference
     assert after.low <= before.low
     assert after.high <= before.high
+
+
+@pytest.mark.parametrize(("won", "lost"), [(5, 2), (1, 0), (20, 20), (29, 1)])
+def test_in_no_resample_does_the_luck_of_the_draw_help_a_worse_model(won: int, lost: int) -> None:
+    before = _resample(won, lost, 50, (1, 0))
+    assert before.mean() == pytest.approx(won - lost, abs=0.2)
+    for worse in (_resample(won - 1, lost, 50, (1, 0)), _resample(won, lost + 1, 50, (1, 0))):
+        assert (worse <= before).all()
+        assert (worse < before).any()
 
 
 def test_a_smaller_significance_gives_a_wider_interval() -> None:

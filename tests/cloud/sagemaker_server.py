@@ -27,7 +27,7 @@ from tests.cloud.registry_server import ACCOUNT, REGION, Ecr, running
 
 LABEL = "sentiment-test.endpoint"
 LOGIN = {"username": "AWS", "password": f"{ACCOUNT}-auth-token"}
-PATIENCE = 3.0  # seconds until a container must answer /ping; AWS gives it minutes
+PATIENCE = 5.0  # seconds until a container must answer /ping; AWS gives it minutes
 MAX_BODY = 6_291_456
 PACKAGES = (
     "anyio click flatbuffers google h11 idna numpy numpy.libs onnxruntime starlette tokenizers uvicorn "

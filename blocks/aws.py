@@ -91,7 +91,7 @@ def trouble(error: BaseException, remedies: dict[str, str]) -> Trouble | None:
             said, name = cause.response.get("Error", {}), code(cause)
             status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             away = status == 429 or status >= 500 or "Throttl" in name or "TooManyRequests" in name
-            remedy = (remedies | _REMEDIES).get(name, "See `python -m blocks.register check`.")
+            remedy = (_REMEDIES | remedies).get(name, "See `python -m blocks.register check`.")
             text = f"{cause.operation_name} answered {name or status}: {said.get('Message') or 'no reason'}"
             return Trouble(text.rstrip("."), "Wait and run again." if away else remedy, away)
         if isinstance(cause, NoCredentialsError):

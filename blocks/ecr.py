@@ -3,30 +3,27 @@
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 from prefect_aws import AwsCredentials
 from pydantic import Field
 
+from blocks.aws import client, trouble
 from blocks.images import Images, ImagesError, TakenError
-from blocks.role import BlockError, causes
+from blocks.role import BlockError
 
 KINDS = ("sentiment-serve-", "sentiment-train-")
 """What the tags of each kind of image start with: its name."""
 DAYS = 7  # that an image without a tag is kept, such as one of a push that was cut off
 
 REMEDIES = {
-    "RepositoryNotFoundException": "somebody deleted it just now: publish again",
-    "AccessDeniedException": "allow the credentials what deployments/iam names for the registry, "
-    "and if the repository is missing, make it as deployments/aws.yaml does",
-    "UnrecognizedClientException": "correct the key in the block `sentiment-aws`",
-    "InvalidSignatureException": "correct the secret in the block `sentiment-aws`",
-    "ExpiredTokenException": "renew the credentials in the block `sentiment-aws`",
+    "RepositoryNotFoundException": "Somebody deleted it just now: publish again.",
+    "AccessDeniedException": "Permit it: deployments/iam has the policies, and deployments/aws.yaml makes a "
+    "repository that is missing.",
 }
-"""What to do about the error codes of ECR's API
-(https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html)."""
+"""What to do about codes of ECR's API."""
 
 
 class EcrImages(Images):
@@ -45,15 +42,15 @@ class EcrImages(Images):
     )
 
     def find(self, image: str) -> str | None:  # noqa: D102
-        with self._api() as api:
-            stored = self._stored(api, _tag(image))
-            return f"{self._host(api)}/{self.repository}@{stored[0]}" if stored else None
+        api = self._api
+        stored = self._stored(api, _tag(image))
+        return f"{self._host(api)}/{self.repository}@{stored[0]}" if stored else None
 
     def publish(self, image: str) -> str:  # noqa: D102
         from docker.client import DockerClient
 
-        tag = _tag(image)
-        with self._api() as api, closing(DockerClient.from_env()) as engine:
+        tag, api = _tag(image), self._api
+        with closing(DockerClient.from_env()) as engine:
             local = engine.images.get(image)
             self._prepare(api)
             target = f"{self._host(api)}/{self.repository}"
@@ -76,38 +73,20 @@ class EcrImages(Images):
         return f"{target}@{digest}"
 
     def check(self) -> str:  # noqa: D102
-        with self._api() as api:
-            target = f"{self._host(api)}/{self.repository}"
-            return target if self._exists(api) else f"{target}, which the first image makes"
+        api = self._api
+        target = f"{self._host(api)}/{self.repository}"
+        return target if self._exists(api) else f"{target}, which the first image makes"
 
     def explain(self, error: BaseException) -> BlockError | None:  # noqa: D102
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        found = trouble(error, REMEDIES)
+        if found is None:
+            return super().explain(error)
+        what = f"The ECR repository {self.repository!r} cannot be used: {found.cause}. {found.remedy}"
+        return ImagesError(what, found.transient)
 
-        for cause in causes(error):
-            if isinstance(cause, ClientError):
-                code = cause.response.get("Error", {}).get("Code", "")
-                status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-                away = status == 429 or status >= 500 or "Throttl" in code
-                remedy = REMEDIES.get(code, "see `python -m blocks.register check`")
-                remedy = "it is tried again" if away else remedy.format(repository=self.repository)
-                return self._error(f"{code or status}: {remedy}", away)
-            if isinstance(cause, NoCredentialsError):
-                return self._error("nobody has given this machine credentials: put a key in `sentiment-aws`")
-            if isinstance(cause, BotoCoreError):
-                return self._error(f"{cause}: check region, address and network", transient=True)
-        return super().explain(error)
-
-    def _error(self, reason: str, transient: bool = False) -> ImagesError:
-        return ImagesError(f"The ECR repository {self.repository!r} cannot be used. {reason}.", transient)
-
-    @contextmanager
-    def _api(self) -> Iterator[Any]:
-        from botocore.config import Config
-
-        config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=30)
-        session = self.credentials.get_boto3_session()
-        with closing(session.client("ecr", endpoint_url=self.endpoint, config=config)) as api:
-            yield api
+    @property
+    def _api(self) -> Any:
+        return client(self.credentials, "ecr", self.endpoint)
 
     def _host(self, api: Any) -> str:
         return self.registry or self._login(api)[0]

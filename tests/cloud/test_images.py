@@ -105,7 +105,7 @@ def test_a_missing_repository_is_made_by_the_first_image(images: EcrImages, imag
     reference = fresh.publish(image)
     assert fresh.find(image) == reference
     assert fresh.check() == f"{ecr.host}/{fresh.repository}"
-    assert called(ecr) <= allowed("worker")
+    assert called(ecr) - allowed("github") == {"ecr:CreateRepository", "ecr:PutLifecyclePolicy"}
 
     api = ecr.client()
     [repository] = api.describe_repositories(repositoryNames=[fresh.repository])["repositories"]

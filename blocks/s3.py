@@ -85,7 +85,7 @@ class S3Lake(Lake):
         return f"{self.uri('')}, region {self._s3().meta.region_name}"
 
     def resources(self) -> list[Resource]:  # noqa: D102
-        place = self.uri("")
+        place = self.uri("").rstrip("/") + "/"  # without the slash, names that begin alike go, too
         return [Resource(kind="files of the lake", name=place, by_hand=f"aws s3 rm --recursive {place}")]
 
     def explain(self, error: BaseException) -> BlockError | None:

@@ -136,7 +136,7 @@ class SageMakerEndpoint(Endpoint):
         remedy = f"aws logs delete-log-group --log-group-name {log}"
         found = [Resource(kind="log group", name=log, detail="if it has ever run", by_hand=remedy)]
         if isinstance(self.hosting, Instances) and (capture := self.hosting.capture):
-            remedy = f"aws s3 rm --recursive {capture.prefix}"
+            remedy = f"aws s3 rm --recursive {capture.prefix.rstrip('/')}/"
             found.append(Resource(kind="captured requests", name=capture.prefix, by_hand=remedy))
         if state:
             remedy = "" if self._is_ours(state) else "leave it, it lacks the tags: rename the block's"

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect_aws import AwsCredentials
+from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
+from pydantic import SecretStr
 
 from blocks.endpoint import Release
 from blocks.lake import LocalLake
 from blocks.process import LocalEndpoint
 from blocks.role import Resource
+from blocks.s3 import S3Lake
+from blocks.snowflake import SnowflakeWarehouse
+from blocks.tracking import ServerTracking
 from flows.teardown import show, teardown
 from tasks.endpoint import smoke_test
 from tasks.teardown import TeardownError, TeardownParameters, TeardownResult
@@ -70,6 +76,25 @@ def test_a_failure_is_named_with_the_way_on(blocks: None, endpoint: LocalEndpoin
     assert endpoint.serving() is not None
     (tmp_path / "endpoint" / "lock").rmdir()
     assert listed(teardown(YES))["process"] == "deleted"
+
+
+def test_the_data_of_a_team_is_listed_with_what_deletes_it_and_without_secrets() -> None:
+    secret = SecretStr("planted-7e1d-secret")
+    keys = AwsCredentials(aws_access_key_id="key", aws_secret_access_key=secret, region_name="eu-central-1")
+    user = SnowflakeCredentials(account="org-account", user="flows", password=secret)
+    connector = SnowflakeConnector(credentials=user, database="TWEETS", warehouse="WH", schema="PUBLIC")
+    roles = (
+        S3Lake(bucket="tweets", prefix="production", credentials=keys),
+        SnowflakeWarehouse(connector=connector),
+        ServerTracking(address="https://mlflow.example.com", user="flows", password=secret),
+    )
+    found = [resource for role in roles for resource in role.resources()]
+    assert [resource.by_hand for resource in found] == [
+        "aws s3 rm --recursive s3://tweets/production/",
+        "DROP TABLE TWEETS.PUBLIC.PROCESSED_TWEETS",
+        "delete them at https://mlflow.example.com",
+    ]
+    assert "planted" not in str(found)
 
 
 def test_what_shows_a_path_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

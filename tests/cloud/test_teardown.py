@@ -1,5 +1,6 @@
 """Taking it down in AWS: all that the project made is gone, all that others made is as it was."""
 
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from tests.cloud.sagemaker_server import ROOT, Build, SageMaker, operation
 
 pytestmark = pytest.mark.timeout(300)
 
-NAME = "teardown"
+NUMBERS = itertools.count(1)  # of names: moto knows the tags of what is gone
 YES = TeardownParameters(yes=True)
 DENIED = b'{"__type": "AccessDeniedException", "message": "no"}'
 ALLOWED = set(re.findall(r"\b[a-z-]+:[A-Z]\w+", (ROOT / "deployments" / "iam" / "deployer.json").read_text()))
@@ -42,6 +43,10 @@ class Account:
     ecr: Ecr
     endpoint: SageMakerEndpoint
     images: EcrImages
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
 
     def state(self) -> dict[str, Any]:
         """Return all that is there, with its tags."""
@@ -80,13 +85,14 @@ def account(
     credentials = AwsCredentials(
         aws_access_key_id="down", aws_secret_access_key=SecretStr("test"), region_name=REGION
     )
+    name = f"down-{next(NUMBERS)}"
     hosting = Instances(
         autoscaling=Autoscaling(max_count=2),
         shift=Shift(wait=0),
         capture=Capture(prefix="s3://bucket/captured"),
     )
     block = SageMakerEndpoint(
-        name=NAME,
+        name=name,
         role=sagemaker.role,
         hosting=hosting,
         timeout=60,
@@ -94,7 +100,7 @@ def account(
         api=sagemaker.api.url,
         credentials=credentials,
     )
-    images = EcrImages(repository=NAME, registry=ecr.host, endpoint=ecr.api.url, credentials=credentials)
+    images = EcrImages(repository=name, registry=ecr.host, endpoint=ecr.api.url, credentials=credentials)
     images.appoint()
     yield Account(sagemaker, ecr, block.appoint(), images)
     for gateway in (sagemaker.api, ecr.api):
@@ -107,7 +113,7 @@ def account(
 @pytest.fixture
 def release(account: Account, build_serving: Build, tmp_path: Path) -> Release:
     bundle = tmp_path / "bundle"
-    digest = build_bundle(bundle, made_for=NAME)
+    digest = build_bundle(bundle, made_for=account.name)
     name = build_serving(bundle, "1", digest)
     return Release(bundle, "1", digest, lambda: account.images.publish(name))
 
@@ -115,12 +121,14 @@ def release(account: Account, build_serving: Build, tmp_path: Path) -> Release:
 @pytest.fixture
 def neighbours(account: Account, release: Release) -> Iterator[dict[str, Any]]:
     """Make what others might have, as like ours as can be, and return the state of the account then."""
-    sagemaker, other = account.sagemaker.client("sagemaker"), f"{NAME}-v9-other"
+    sagemaker, other = account.sagemaker.client("sagemaker"), f"{account.name}-v9-other"
     watch, ecr = account.sagemaker.client("cloudwatch"), account.ecr.client()
     scaling = account.sagemaker.client("application-autoscaling")
     theirs = [{"Key": "project", "Value": "sentiment-flows"}, {"Key": "endpoint", "Value": "another"}]
-    ecr.create_repository(repositoryName=f"{NAME}-other", tags=[{"Key": "project", "Value": "another"}])
-    images = account.images.model_copy(update={"repository": f"{NAME}-other"})
+    ecr.create_repository(
+        repositoryName=f"{account.name}-other", tags=[{"Key": "project", "Value": "another"}]
+    )
+    images = account.images.model_copy(update={"repository": f"{account.name}-other"})
     container = {"Image": images.publish(f"sentiment-serve:1-{release.digest[:12]}")}
     sagemaker.create_model(
         ModelName=other, PrimaryContainer=container, ExecutionRoleArn=account.endpoint.role, Tags=theirs
@@ -131,7 +139,7 @@ def neighbours(account: Account, release: Release) -> Iterator[dict[str, Any]]:
     sagemaker.create_endpoint(EndpointName=other, EndpointConfigName=other)
     while sagemaker.describe_endpoint(EndpointName=other)["EndpointStatus"] == "Creating":
         time.sleep(0.1)
-    put_alarm(account, f"{NAME}-5xx-other")
+    put_alarm(account, f"{account.name}-5xx-other")
     target = {
         "ServiceNamespace": "sagemaker",
         "ResourceId": f"endpoint/{other}/variant/{VARIANT}",
@@ -140,11 +148,13 @@ def neighbours(account: Account, release: Release) -> Iterator[dict[str, Any]]:
     scaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=3)
     yield account.state()
     scaling.deregister_scalable_target(**target)
-    watch.delete_alarms(AlarmNames=[f"{NAME}-5xx-other"])
+    watch.delete_alarms(AlarmNames=[f"{account.name}-5xx-other"])
     sagemaker.delete_endpoint(EndpointName=other)
+    while sagemaker.list_endpoints(NameContains=other)["Endpoints"]:
+        time.sleep(0.1)
     sagemaker.delete_endpoint_config(EndpointConfigName=other)
     sagemaker.delete_model(ModelName=other)
-    ecr.delete_repository(repositoryName=f"{NAME}-other", force=True)
+    ecr.delete_repository(repositoryName=f"{account.name}-other", force=True)
 
 
 def put_alarm(account: Account, name: str) -> None:
@@ -190,7 +200,10 @@ def test_all_of_ours_goes_in_several_tries_and_nothing_of_others(
     there = ["ECR repository", "alarm", "alarm", "autoscaling", "endpoint", "endpoint-config", "model"]
     assert kinds(result) == there
     left = {resource.kind: resource.by_hand for resource in result.left}
-    assert left["log group"] == f"aws logs delete-log-group --log-group-name /aws/sagemaker/Endpoints/{NAME}"
+    assert (
+        left["log group"]
+        == f"aws logs delete-log-group --log-group-name /aws/sagemaker/Endpoints/{account.name}"
+    )
     assert left["captured requests"] == "aws s3 rm --recursive s3://bucket/captured/"
     assert account.state() == deployed
     assert not [call for call in account.calls() if re.search(":(?!Describe|List|Invoke|Get)", call)]
@@ -212,8 +225,8 @@ def test_all_of_ours_goes_in_several_tries_and_nothing_of_others(
 
 def test_what_is_not_ours_under_our_names_is_left_and_said_so(account: Account) -> None:
     ecr, sagemaker = account.ecr.client(), account.sagemaker.client("sagemaker")
-    name, alarm = f"{NAME}-v1-theirs", f"{NAME}-5xx"
-    ecr.create_repository(repositoryName=NAME)
+    name, alarm = f"{account.name}-v1-theirs", f"{account.name}-5xx"
+    ecr.create_repository(repositoryName=account.name)
     sagemaker.create_model(
         ModelName=name, PrimaryContainer={"Image": "theirs"}, ExecutionRoleArn=account.endpoint.role
     )
@@ -224,8 +237,8 @@ def test_what_is_not_ours_under_our_names_is_left_and_said_so(account: Account) 
     assert kinds(result) == []
     [repository] = [resource for resource in result.left if resource.kind == "ECR repository"]
     assert "not made here" in repository.detail
-    assert repository.by_hand == f"aws ecr delete-repository --force --repository-name {NAME}"
+    assert repository.by_hand == f"aws ecr delete-repository --force --repository-name {account.name}"
     assert account.state() == before
-    ecr.delete_repository(repositoryName=NAME)
+    ecr.delete_repository(repositoryName=account.name)
     sagemaker.delete_model(ModelName=name)
     account.sagemaker.client("cloudwatch").delete_alarms(AlarmNames=[alarm])

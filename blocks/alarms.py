@@ -63,9 +63,14 @@ def names(endpoint: str) -> list[str]:
     return [f"{endpoint}-5xx", f"{endpoint}-latency"]
 
 
+def there(client: Any, endpoint: str, arn: str, tags: dict[str, str]) -> list[str]:
+    """Return the names of the alarms that are there and an endpoint's."""
+    return [name for name in names(endpoint) if _is_ours(client, arn + name, tags)]
+
+
 def remove(client: Any, endpoint: str, arn: str, tags: dict[str, str]) -> bool:
     """Remove the alarms that are an endpoint's; tells whether there were any."""
-    found = [name for name in names(endpoint) if _is_ours(client, arn + name, tags)]
+    found = there(client, endpoint, arn, tags)
     if found:
         client.delete_alarms(AlarmNames=found)
     return bool(found)

@@ -40,14 +40,21 @@ class Autoscaling(BaseModel):
         )
 
 
+def there(client: Any, endpoint: str) -> list[str]:
+    """Return the names of an endpoint's targets of autoscaling."""
+    found = client.describe_scalable_targets(
+        ServiceNamespace="sagemaker",
+        ResourceIds=[_target(endpoint)["ResourceId"]],
+        ScalableDimension=DIMENSION,
+    )["ScalableTargets"]
+    return [target["ResourceId"] for target in found]
+
+
 def remove(client: Any, endpoint: str) -> bool:
     """Remove an endpoint's autoscaling; tells whether there was any."""
-    target = _target(endpoint)
-    found = client.describe_scalable_targets(
-        ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]], ScalableDimension=DIMENSION
-    )["ScalableTargets"]
+    found = there(client, endpoint)
     if found:
-        client.deregister_scalable_target(**target)  # and its policy
+        client.deregister_scalable_target(**_target(endpoint))  # and its policy
     return bool(found)
 
 

@@ -4,18 +4,17 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from prefect_aws import AwsCredentials
 from pydantic import Field
 
-from blocks.aws import client, trouble
-from blocks.images import Images, ImagesError, TakenError
-from blocks.role import BlockError
+from blocks.aws import client, pairs, trouble
+from blocks.images import KINDS, Images, ImagesError, TakenError
+from blocks.role import BlockError, Resource
 
-KINDS = ("sentiment-serve-", "sentiment-train-")
-"""What the tags of each kind of image start with: its name."""
+MINE = {"project": "sentiment-flows"}  # tags of a repository that was made here
 DAYS = 7  # that an image without a tag is kept, such as one of a push that was cut off
 
 REMEDIES = {
@@ -72,6 +71,26 @@ class EcrImages(Images):
                 raise ImagesError(f"{digest} was pushed as {target}:{tag}, but {found} is there: push again.")
         return f"{target}@{digest}"
 
+    def remove(self) -> bool:  # noqa: D102
+        api = self._api
+        arn = self._arn(api)
+        if arn is None or not self._is_ours(api, arn):
+            return False
+        with suppress(api.exceptions.RepositoryNotFoundException):  # somebody else was faster
+            api.delete_repository(repositoryName=self.repository, force=True)  # with its images
+        return True
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        api = self._api
+        arn = self._arn(api)
+        if arn is None:
+            return []
+        ours = self._is_ours(api, arn)
+        detail = f"{arn}, with its images" if ours else f"{arn}, not made here: it lacks the tags {MINE}"
+        delete = f"aws ecr delete-repository --force --repository-name {self.repository}"
+        by_hand = "" if ours else delete
+        return [Resource(kind="ECR repository", name=self.repository, detail=detail, by_hand=by_hand)]
+
     def check(self) -> str:  # noqa: D102
         api = self._api
         target = f"{self._host(api)}/{self.repository}"
@@ -99,11 +118,20 @@ class EcrImages(Images):
         return host, {"username": user, "password": password}
 
     def _exists(self, api: Any) -> bool:
+        return self._arn(api) is not None
+
+    def _arn(self, api: Any) -> str | None:
+        """Return the ARN of the repository, None if it is missing."""
         try:
-            api.describe_repositories(repositoryNames=[self.repository])
+            [found] = api.describe_repositories(repositoryNames=[self.repository])["repositories"]
         except api.exceptions.RepositoryNotFoundException:
-            return False
-        return True
+            return None
+        return str(found["repositoryArn"])
+
+    def _is_ours(self, api: Any, arn: str) -> bool:
+        """Tell whether it was made here, and not by a template or another project."""
+        tags = api.list_tags_for_resource(resourceArn=arn)["tags"]
+        return MINE.items() <= {tag["Key"]: tag["Value"] for tag in tags}.items()
 
     def _prepare(self, api: Any) -> None:
         """Make the repository if it is missing; one that is there is left as it is."""
@@ -112,7 +140,7 @@ class EcrImages(Images):
         try:
             api.create_repository(
                 repositoryName=self.repository,
-                tags=[{"Key": "project", "Value": "sentiment-flows"}],
+                tags=pairs(MINE),
                 imageTagMutability="IMMUTABLE",
                 imageScanningConfiguration={"scanOnPush": True},
             )
@@ -156,7 +184,7 @@ def _rules(keep: int) -> list[dict[str, Any]]:
     (https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html)."""
     old = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": DAYS}
     many = {"tagStatus": "tagged", "countType": "imageCountMoreThan", "countNumber": keep}
-    selections = [old, *(many | {"tagPrefixList": [kind]} for kind in KINDS)]
+    selections = [old, *(many | {"tagPrefixList": [f"{kind}-"]} for kind in KINDS)]
     return [
         {"rulePriority": priority, "selection": selection, "action": {"type": "expire"}}
         for priority, selection in enumerate(selections, start=1)

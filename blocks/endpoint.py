@@ -2,7 +2,7 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,8 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.role import BlockError, Role
+
+MAX_BYTES, MAX_TEXTS = 6_000_000, 20_000  # of a request; its answer may have no more bytes than it
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
 """From texts to `label` and the probabilities `p_<label>` of each."""
@@ -117,3 +119,18 @@ def invoke(url: str, texts: Sequence[str], seconds: float = 60) -> list[dict[str
         raise EndpointError(f"The endpoint {url} answered {response.status_code}: {response.text[:500]}")
     predictions: list[dict[str, Any]] = response.json()["predictions"]
     return predictions
+
+
+def batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the texts in lists that fit into a request, and their answers into its response."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        length = len(json.dumps(text)) + 2  # all of it ASCII
+        if batch and (size + length > MAX_BYTES or len(batch) == MAX_TEXTS):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += length
+    if batch:
+        yield batch

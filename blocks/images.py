@@ -7,7 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from blocks.role import BlockError, Role, causes
+from blocks.role import BlockError, Resource, Role, causes
+
+KINDS = ("sentiment-serve", "sentiment-train")
+"""Names of the images that are published."""
 
 
 class ImagesError(BlockError):
@@ -54,6 +57,10 @@ class Images(Role):
             ImagesError: The registry did not take it.
         """
 
+    @abstractmethod
+    def remove(self) -> bool:
+        """Remove the registry's part that was made for the project; tells whether there was any."""
+
     def explain(self, error: BaseException) -> BlockError | None:  # noqa: D102
         from docker.errors import APIError, DockerException, ImageNotFound
 
@@ -86,6 +93,24 @@ class LocalImages(Images):
 
     def publish(self, image: str) -> str:  # noqa: D102
         return image
+
+    def remove(self) -> bool:  # noqa: D102
+        return False  # they take nothing but room on this machine, and other projects' may build on them
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        from docker.client import DockerClient
+        from docker.errors import DockerException
+
+        try:
+            with closing(DockerClient.from_env(timeout=10)) as engine:
+                tags = [tag for image in engine.images.list() for tag in image.tags]
+        except DockerException:
+            return []  # no engine, no images
+        return [
+            Resource(kind="image", name=tag, detail="Docker engine", by_hand=f"docker rmi {tag}")
+            for tag in sorted(tags)
+            if tag.rpartition(":")[0] in KINDS
+        ]
 
     def check(self) -> str:  # noqa: D102
         from docker.client import DockerClient

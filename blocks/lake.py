@@ -10,7 +10,7 @@ from typing import ClassVar
 import polars as pl
 from pydantic import Field
 
-from blocks.role import BlockError, Role, local_path
+from blocks.role import BlockError, Resource, Role, local_path, local_resources
 
 
 class LakeError(BlockError):
@@ -98,6 +98,9 @@ class LocalLake(Lake):
     def check(self) -> str:  # noqa: D102
         self.write("check", b"")
         return f"folder {local_path(self.folder)}"
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        return local_resources("folder of the lake", self.folder)
 
     def _unwritable(self, path: Path, error: OSError) -> LakeError:
         folder = local_path(self.folder)

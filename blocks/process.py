@@ -20,7 +20,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release, invoke
-from blocks.role import DEFAULTS, ROOT, local_path
+from blocks.role import DEFAULTS, ROOT, Resource, local_path, local_resources
 
 VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")  # goes into a folder's name and a header
 GRACE = 30.0  # seconds that a server gets to finish its requests, before it is killed
@@ -97,6 +97,11 @@ class LocalEndpoint(Endpoint):
         return (
             f"{found.url} serves version {found.version}" if found else f"nothing serves on port {self.port}"
         )
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        where = f"port {self.port} of {self.host}"
+        servers = [Resource(kind="process", name=str(p.pid), detail=where) for p in self._servers()]
+        return [*servers, *local_resources("folder of the endpoint", self.folder)]
 
     def _deploy(self, release: Release, check: Check) -> _Record:
         version, digest = release.version, release.digest

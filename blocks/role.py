@@ -1,6 +1,7 @@
 """A role is a well-known name and the kinds of block that may be saved under it."""
 
 import os
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -11,6 +12,7 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound
+from pydantic import BaseModel, ConfigDict, Field
 
 B = TypeVar("B", bound=Block)
 
@@ -40,6 +42,17 @@ def causes(error: object) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+class Resource(BaseModel):
+    """Something that the project has made, or keeps its data in, outside its own processes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field(description="What it is.")
+    name: str = Field(description="Which one.")
+    detail: str = Field(default="", description="Where, and in which state.")
+    by_hand: str = Field(default="", description="What deletes it; empty if `flows.teardown` does.")
+
+
 class RoleError(BlockError):
     """Raised when it is not clear which block plays a role."""
 
@@ -53,6 +66,13 @@ def local_path(path: str | Path) -> Path:
         path: Absolute, starting with ~, or relative to the folder that holds `blocks/`.
     """
     return ROOT / Path(path).expanduser()
+
+
+def local_resources(kind: str, path: str | Path) -> list[Resource]:
+    """Return what lies at a path of this machine, if anything does: its owner deletes it."""
+    found = local_path(path)
+    remedy = f"rm -r {shlex.quote(str(found))}"
+    return [Resource(kind=kind, name=str(found), by_hand=remedy)] if found.exists() else []
 
 
 def find_block(kind: type[B], name: str) -> B | None:
@@ -91,6 +111,10 @@ class Role(Block, ABC):
         Raises:
             Exception: It cannot be used; `explain` knows why.
         """
+
+    @abstractmethod
+    def resources(self) -> list[Resource]:
+        """Return what there is of the project under this block, of others nothing."""
 
     def explain(self, error: BaseException) -> BlockError | None:
         """Return the cause and remedy of an error that a library raised while this block was used.

@@ -22,7 +22,7 @@ from prefect_aws import AwsCredentials
 from pydantic import Field
 
 from blocks.lake import Lake, LakeError
-from blocks.role import BlockError, causes
+from blocks.role import BlockError, Resource, causes
 
 RETRIES = Config(  # "standard" waits longer each time, by a random share; polars does the same on its own
     retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10, read_timeout=60
@@ -83,6 +83,10 @@ class S3Lake(Lake):
         self.write_frame("check.parquet", pl.DataFrame({"check": [True]}))
         self.scan(["check.parquet"]).collect()
         return f"{self.uri('')}, region {self._s3().meta.region_name}"
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        place = self.uri("").rstrip("/") + "/"  # without the slash, names that begin alike go, too
+        return [Resource(kind="files of the lake", name=place, by_hand=f"aws s3 rm --recursive {place}")]
 
     def explain(self, error: BaseException) -> BlockError | None:
         """Return the cause and remedy of what polars raised while it read from the bucket.

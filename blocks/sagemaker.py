@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -14,14 +14,13 @@ from pydantic import Field, model_validator
 
 from blocks import alarms, autoscaling
 from blocks.aws import client, code, pairs, trouble, unless
-from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release
+from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release, batches
 from blocks.hosting import Instances, Serverless
 from blocks.log import logger
-from blocks.role import BlockError
+from blocks.role import BlockError, Resource
 from blocks.versions import PASSED, Versions
 
 MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
-MAX_BYTES, MAX_TEXTS = 6_000_000, 20_000  # of a request; its answer may have no more bytes than it
 REMEDIES = {
     "NoSuchEntity": "Make the role: deployments/iam/endpoint.json and endpoint-trust.json are for it.",
     "ResourceLimitExceeded": "Ask AWS for a higher quota, or choose another type of instance.",
@@ -131,6 +130,23 @@ class SageMakerEndpoint(Endpoint):
         found = self.serving()
         live = f"serves version {found.version}" if found else "serves nothing"
         return f"{self.name} ({state.status}) {live}"
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        state, log = self._look(), f"/aws/sagemaker/Endpoints/{self.name}"
+        remedy = f"aws logs delete-log-group --log-group-name {log}"
+        found = [Resource(kind="log group", name=log, detail="if it has ever run", by_hand=remedy)]
+        if isinstance(self.hosting, Instances) and (capture := self.hosting.capture):
+            remedy = f"aws s3 rm --recursive {capture.prefix.rstrip('/')}/"
+            found.append(Resource(kind="captured requests", name=capture.prefix, by_hand=remedy))
+        if state:
+            remedy = "" if self._is_ours(state) else "leave it, it lacks the tags: rename the block's"
+            detail = f"{state.arn}, {state.status}"
+            found.append(Resource(kind="endpoint", name=self.name, detail=detail, by_hand=remedy))
+        scaled = autoscaling.there(self._client("application-autoscaling"), self.name)
+        watched = alarms.there(self._client("cloudwatch"), self.name, self._alarm_arn, self._mine)
+        found += [Resource(kind="autoscaling", name=name) for name in scaled]
+        found += [Resource(kind="alarm", name=name) for name in watched]
+        return found + self._versions.resources()
 
     def explain(self, error: BaseException) -> EndpointError | None:
         """Return the cause and remedy of an error of AWS."""
@@ -254,14 +270,12 @@ class SageMakerEndpoint(Endpoint):
     def _watch(self) -> None:
         """Bring the alarms in line with the settings."""
         if isinstance(self.hosting, Instances) and self.hosting.alarms:
-            arn = self._arn("cloudwatch", "alarm:")
-            self.hosting.alarms.apply(self._client("cloudwatch"), self.name, arn, self._mine)
+            self.hosting.alarms.apply(self._client("cloudwatch"), self.name, self._alarm_arn, self._mine)
         else:
             self._unwatch()
 
     def _unwatch(self) -> bool:
-        arn = self._arn("cloudwatch", "alarm:")
-        return alarms.remove(self._client("cloudwatch"), self.name, arn, self._mine)
+        return alarms.remove(self._client("cloudwatch"), self.name, self._alarm_arn, self._mine)
 
     # What is there
 
@@ -306,8 +320,11 @@ class SageMakerEndpoint(Endpoint):
     def _has_passed(self, config: str) -> bool:
         return PASSED in self._versions.tags_of(self._config_arn(config))
 
+    def _is_ours(self, state: _State) -> bool:
+        return self._versions.tags_of(state.arn).items() >= self._mine.items()
+
     def _require_ours(self, state: _State | None) -> None:
-        if state and not self._versions.tags_of(state.arn).items() >= self._mine.items():
+        if state and not self._is_ours(state):
             raise EndpointError(
                 f"The endpoint {self.name!r} lacks the tags {self._mine}, so it is not this project's: "
                 "choose another name in the block `sentiment-endpoint`."
@@ -349,6 +366,10 @@ class SageMakerEndpoint(Endpoint):
         _, partition, _, _, account, _ = self.role.split(":", 5)
         return f"arn:{partition}:{service}:{self._region}:{account}:{path}"
 
+    @property
+    def _alarm_arn(self) -> str:
+        return self._arn("cloudwatch", "alarm:")
+
     def _config_arn(self, name: str) -> str:
         return self._arn("sagemaker", f"endpoint-config/{name}")
 
@@ -375,18 +396,3 @@ class SageMakerEndpoint(Endpoint):
             EndpointName=self.name, ContentType="application/json", Body=json.dumps(list(texts))
         )
         return json.load(response["Body"])["predictions"], response.get("CustomAttributes", "")
-
-
-def batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the texts in lists that fit into a request, and their answers into its response."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        length = len(json.dumps(text)) + 2  # all of it ASCII
-        if batch and (size + length > MAX_BYTES or len(batch) == MAX_TEXTS):
-            yield batch
-            batch, size = [], 0
-        batch.append(text)
-        size += length
-    if batch:
-        yield batch

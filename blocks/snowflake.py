@@ -17,7 +17,7 @@ from snowflake.connector.cursor import SnowflakeCursor
 from snowflake.connector.errorcode import ER_FAILED_TO_CONNECT_TO_DB
 from snowflake.connector.vendored.requests.exceptions import RequestException
 
-from blocks.role import BlockError, causes
+from blocks.role import BlockError, Resource, causes
 from blocks.warehouse import COLUMNS, DEFINITION, Merged, Warehouse, WarehouseError
 
 BATCH_ROWS = 50_000
@@ -183,6 +183,10 @@ class SnowflakeWarehouse(Warehouse):
                 rows = "not loaded yet"
         names = self._names()
         return f"{names['where']}, user {names['user']}, role {role}: {names['table']}, {rows}"
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        table, where = self._names()["table"], self._names()["where"]
+        return [Resource(kind="table", name=table, detail=where, by_hand=f"DROP TABLE {table}")]
 
     def explain(self, error: BaseException) -> BlockError | None:  # noqa: D102
         for cause in causes(error):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
-from blocks.role import BlockError, Role, causes, local_path
+from blocks.role import BlockError, Resource, Role, causes, local_path, local_resources
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -138,6 +138,9 @@ class LocalTracking(Tracking):
         self.prepare()
         return f"MLflow on {self.uri()}"
 
+    def resources(self) -> list[Resource]:  # noqa: D102
+        return local_resources("folder of MLflow", self.folder)
+
 
 class ServerTracking(Tracking):
     """An MLflow server that keeps the artifacts itself, reached over HTTP with basic authentication."""
@@ -206,6 +209,11 @@ class ServerTracking(Tracking):
                 client.delete_run(run.run_id)
         user = f"user {self.user}" if self.user else "no user"
         return f"MLflow {version} at {self.address}, {user}, {versions} versions of {self.model!r}"
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        what = f"experiment {self.experiment}, models {self.model} and {self.model}-production"
+        by_hand = f"delete them at {self.address}"
+        return [Resource(kind="runs and models", name=what, detail=self.address, by_hand=by_hand)]
 
     def explain(self, error: BaseException) -> BlockError | None:  # noqa: D102
         from mlflow.exceptions import MlflowException

@@ -7,6 +7,7 @@ from typing import Any
 from blocks.aws import pairs, unless
 from blocks.endpoint import Release
 from blocks.hosting import Instances, Serverless
+from blocks.role import Resource
 
 PASSED = "passed"  # tag of a configuration that has served and passed the check: when
 KINDS = {"model": "Model", "endpoint-config": "EndpointConfig"}  # of ARNs, and what the API calls them
@@ -67,6 +68,13 @@ class Versions:
             pages = self.client.get_paginator("list_tags").paginate(ResourceArn=arn)
             return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
         return {}
+
+    def resources(self) -> list[Resource]:
+        """Return those that are there."""
+        return [
+            Resource(kind=part.kind, name=part.name, detail=f"made {part.created:%Y-%m-%d %H:%M}")
+            for part in self._parts()
+        ]
 
     def discard(self, *names: str) -> bool:
         """Delete those of the given names, or all of them; tells whether there were any."""

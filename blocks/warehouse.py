@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.role import BlockError, Role, local_path
+from blocks.role import BlockError, Resource, Role, local_path, local_resources
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -188,6 +188,9 @@ class DuckDBWarehouse(Warehouse):
     def check(self) -> str:  # noqa: D102
         with self._connected(read_only=False):
             return f"DuckDB file {local_path(self.path)}"
+
+    def resources(self) -> list[Resource]:  # noqa: D102
+        return local_resources("file of the warehouse", self.path)
 
     def _missing(self) -> WarehouseError:
         return WarehouseError(

@@ -17,6 +17,7 @@ from flows.summary import schema
 from tasks.benchmark import PROMOTED, BenchmarkParameters
 from tasks.etl import EtlParameters
 from tasks.rollback import RollbackParameters
+from tasks.teardown import TeardownParameters
 from tasks.training import TrainParameters
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +29,7 @@ PARAMETERS = [
     ("deploy", DeployParameters),
     ("deploy", ScoreParameters),
     ("rollback", RollbackParameters),
+    ("deploy", TeardownParameters),
 ]
 
 

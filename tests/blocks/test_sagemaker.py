@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from prefect_aws import AwsCredentials
 from pydantic import ValidationError
 
-from blocks.endpoint import EndpointError, Release
+from blocks.endpoint import MAX_BYTES, MAX_TEXTS, EndpointError, Release, batches
 from blocks.hosting import Autoscaling, Instances, Serverless, Shift, hosting
-from blocks.sagemaker import MAX_BYTES, MAX_TEXTS, SageMakerEndpoint, batches
+from blocks.sagemaker import SageMakerEndpoint
 
 ROLE = "arn:aws:iam::123456789012:role/sentiment"
 

@@ -224,3 +224,12 @@ def test_local_images_stay_where_they_are(engine: Any) -> None:
     assert LocalImages().publish("sentiment-train:1") == "sentiment-train:1"
     assert LocalImages().find("sentiment-unbuilt:1") is None
     assert "Docker engine" in LocalImages().check()
+
+
+def test_local_images_are_listed_and_left(image: str, engine: Any) -> None:
+    engine.images.get(image).tag("sentiment-train", "listed-b41c")  # the fixture removes it with its image
+    found = {resource.name: resource.by_hand for resource in LocalImages().resources()}
+    assert found["sentiment-train:listed-b41c"] == "docker rmi sentiment-train:listed-b41c"
+    assert image not in found, "another's"
+    assert not LocalImages().remove()
+    assert LocalImages().find("sentiment-train:listed-b41c")

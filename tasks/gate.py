@@ -251,9 +251,10 @@ def _loss(capability: Capability) -> tuple[float, float]:
 
 def _told(capability: Capability, production: Evidence) -> str:
     loss, p_value = _loss(capability)
+    chance = "p < 0.001" if p_value < 0.001 else f"p {p_value:.3f}"
     return (
         f"{capability.name} fails {capability.challenger_failed} of {capability.cases} cases against "
-        f"{capability.production_failed} of version {production.version}, {loss:+.1%} (p {p_value:.3f})"
+        f"{capability.production_failed} of version {production.version}, {loss:+.1%} ({chance})"
     )
 
 

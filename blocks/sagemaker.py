@@ -214,7 +214,7 @@ class SageMakerEndpoint(Endpoint):
             return
         how: dict[str, Any] = {}
         if isinstance(self.hosting, Instances) and not back:
-            watching = alarms.names(self.name) if self.hosting.alarms else []
+            watching = alarms.quiet(self._client("cloudwatch"), self.name) if self.hosting.alarms else []
             how = self.hosting.update(watching, self.timeout, state.scaled)
         sagemaker.update_endpoint(**names, **how)
 

@@ -220,7 +220,12 @@ class ServerTracking(Tracking):
         from requests import RequestException
 
         found = [e for e in causes(error) if isinstance(e, MlflowException | RequestException)]
-        if not found or any(isinstance(e, BlockError) for e in causes(error)):
+        others = any(
+            isinstance(e, BlockError)
+            or type(e).__module__ == "docker.errors"  # which speaks by the same library as MLflow's client
+            for e in causes(error)
+        )
+        if not found or others:
             return None
         told = "\n".join(map(str, found))
         for pattern, cause, transient in _CAUSES:

@@ -27,7 +27,7 @@ def rollback(parameters: RollbackParameters = RollbackParameters()) -> RollbackR
     else:
         images, endpoint = Images.current(), Endpoint.current()
         change = steps.choose(parameters.version, tracking)
-        before = endpoint.serving()
+        before = steps.answering(endpoint)
         try:
             deployment = steps.serve(change, tracking, images, endpoint)
             steps.record(change, parameters.reason, tracking)
@@ -44,6 +44,7 @@ def rollback(parameters: RollbackParameters = RollbackParameters()) -> RollbackR
 def show(history: tuple[Reign, ...]) -> None:
     """Show in a terminal who was in production when."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("version", "from, until", "put there by", title="In production", title_justify="left")
@@ -51,7 +52,7 @@ def show(history: tuple[Reign, ...]) -> None:
         version, since, until, by, why, who, run, after = reign.row()
         ended = f"{until}, then {after}" if after else ""
         source = [f"{by}: {why}", who, run and f"MLflow run {run}"]
-        table.add_row(version, f"{since}\n{ended}", "\n".join(filter(None, source)))
+        table.add_row(version, f"{since}\n{ended}", escape("\n".join(filter(None, source))))
     Console().print(table)
 
 

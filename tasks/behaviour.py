@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.capabilities import BEHAVIOURS
-from tasks.cases import Behaviour, Cases, Kind, Material, checklist_tools, generators_kept
+from tasks.cases import Behaviour, Cases, Kind, Material, checklist_tools, seeded
 from tasks.labelling import LABELS
 
 Predict = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -144,8 +144,8 @@ def build_suite(
 ) -> Suite:
     """Return the tests with their cases; equal arguments give equal cases, in any process.
 
-    Each test is seeded by its name, so that one more test does not change the cases of the others. The global
-    generators are borrowed for that and given back: not for two threads at once.
+    Each test is seeded by its name, so that one more test does not change the cases of the others. NumPy's
+    global generator is borrowed for that and given back: not for two threads at once.
 
     Args:
         tweets: Held-out texts.
@@ -168,12 +168,10 @@ def build_suite(
     chosen = sorted(random.Random(seed).sample(range(len(tweets)), count))
     material = Material(tuple(tweets[i] for i in chosen), tuple(int(labels[i]) for i in chosen), sentences)
     parts = []
-    with generators_kept():
+    with seeded() as seed_all:
         checklist_tools()  # imported before the seeds are set: an import may draw, too
         for behaviour in behaviours:
-            own = zlib.crc32(f"{seed} {behaviour.name}".encode())
-            random.seed(own)
-            np.random.seed(own)
+            seed_all(zlib.crc32(f"{seed} {behaviour.name}".encode()))
             parts.append((behaviour, behaviour.build(material)))
     return Suite(tuple(parts))
 

@@ -137,7 +137,9 @@ def gather(
     alone = production is None or production.number == challenger.number
     versions = [challenger, *([production] if production is not None and not alone else [])]
     numbers = [version.number for version in versions]
-    judged = tracking.model, rows.digest(held_out.rows), held_out.excluded, rows.digest(training), numbers
+    # Numbers start anew where a registered model was deleted: its bundle tells a version from another.
+    contestants = [(version.number, version.tags.get("digest")) for version in versions]
+    judged = tracking.model, rows.digest(held_out.rows), held_out.excluded, rows.digest(training), contestants
     modules = (
         *(behaviour, capabilities, cases, lexicons, perturbations),
         *(baselines, comparison, evaluation, gate, slices, sys.modules[__name__]),
@@ -274,11 +276,13 @@ def apply(result: BenchmarkResult, tracking: Tracking) -> None:
 
 
 def _settle(result: BenchmarkResult, tracking: Tracking) -> None:
-    registry.apply(tracking, result.verdict, {registry.RUN: result.run_id})
-    if result.verdict.decision == "promote":
-        version = f"{tracking.model}.{result.verdict.challenger}"
-        resource = {"prefect.resource.id": f"sentiment.model.{version}", "prefect.resource.name": version}
-        emit_event(PROMOTED, resource=resource, payload={"reasons": result.verdict.reasons})
+    def announce() -> None:
+        if result.verdict.decision == "promote":
+            version = f"{tracking.model}.{result.verdict.challenger}"
+            resource = {"prefect.resource.id": f"sentiment.model.{version}", "prefect.resource.name": version}
+            emit_event(PROMOTED, resource=resource, payload={"reasons": result.verdict.reasons})
+
+    registry.apply(tracking, result.verdict, {registry.RUN: result.run_id}, announce)
 
 
 def _log(result: BenchmarkResult) -> None:

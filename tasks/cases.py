@@ -41,9 +41,7 @@ class Docs:
             texts: Any texts.
             components: Of spaCy's pipeline, in its order: what must have been through them.
         """
-        with (
-            generators_kept()
-        ):  # whoever comes first loads the model, and must get the same cases all the same
+        with seeded():  # whoever comes first loads the model, and must get the same cases all the same
             language = _language()
             for text in texts:
                 if text not in self._docs:
@@ -156,17 +154,24 @@ def _language() -> Any:
     )
 
 
+DRAW = random.Random()
+"""Draws what goes into cases. Python's global generator will not do: other threads draw from it, too."""
+
+
 @contextmanager
-def generators_kept() -> Iterator[None]:
-    """Give the global random generators back as they were; checklist draws from NumPy's."""
+def seeded() -> Iterator[Callable[[int], None]]:
+    """Yield what seeds all that draws for cases; checklist's, NumPy's global generator, is given back."""
     import numpy as np
 
-    python, numpy = random.getstate(), np.random.get_state()
+    def seed(number: int) -> None:
+        DRAW.seed(number)
+        np.random.seed(number)
+
+    before = np.random.get_state()
     try:
-        yield
+        yield seed
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(before)
 
 
 class Group(NamedTuple):
@@ -351,7 +356,7 @@ def _drawn(group: Group, size: int, by: str | None = None) -> list[tuple[list[st
         for data, meta in zip(filled.data, filled.meta, strict=True):
             grid.add(((data,) if isinstance(data, str) else tuple(data), meta[by] if by else ""))
     # Editor runs through the words in the order of a set, another one in each process.
-    cases = random.sample(sorted(grid), min(size, len(grid)))
+    cases = DRAW.sample(sorted(grid), min(size, len(grid)))
     return [(list(texts), name) for texts, name in cases]
 
 

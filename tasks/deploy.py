@@ -60,7 +60,7 @@ def deploy_version(
 ) -> Deployment:
     """Make a version answer at the endpoint, see `deploy_production`."""
     bundle = registry.bundle_folder(tracking, version)
-    number, digest = version.number, version.tags["digest"]
+    number, digest = version.number, registry.digest(version)
     image = partial(serving_image, images, bundle, number, digest)
     deployment = endpoint.deploy(Release(bundle, number, digest, image), smoke_test)
     logger().info("Version %s answers at %s (%s)", deployment.version, deployment.url, deployment.detail)

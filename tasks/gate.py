@@ -123,6 +123,13 @@ def _score_gaps(evidence: Evidence, policy: Policy) -> Iterator[str]:
             f"Too little evidence: all {decisive.rows} rows that version {evidence.version} was tested on "
             f"have the same {decisive.labels} label."
         )
+    else:
+        for one in decisive.classes:
+            if one.rows < policy.minimum_class_rows:
+                yield (
+                    f"Too little evidence: version {evidence.version} was tested on {one.rows} rows whose "
+                    f"{decisive.labels} label is {one.label}, and it takes {policy.minimum_class_rows}."
+                )
     for scores in evidence.scores:
         numbers = scores.macro_recall, scores.macro_f1, scores.accuracy
         if not _finite(*numbers, scores.log_loss, scores.calibration_error):

@@ -1,15 +1,14 @@
 """Perturbations: changes to a tweet that leave its sentiment alone, where `checklist` has none.
 
-Each takes a text and returns what it becomes, drawing from Python's global generator, which the suite seeds.
+Each takes a text and returns what it becomes, drawing from `DRAW`, which the suite seeds.
 Links, handles and hashtags are left whole: nobody stretches a vowel in a URL.
 """
 
-import random
 import re
 import string
 from typing import Any
 
-from tasks.cases import checklist_tools
+from tasks.cases import DRAW, checklist_tools
 
 HANDLES = "@sam_k @the_daily_bus @northside @jo_and_co @rk"
 HASHTAGS = "#monday #tuesday #today #thisweek #morning #evening"
@@ -31,27 +30,27 @@ _ENDING = re.compile(r"[\s.,;!?…]*")
 
 def links(text: str) -> str:
     """Put a shortened URL after a text."""
-    return f"{text} https://t.co/{''.join(random.choices(string.ascii_letters + string.digits, k=10))}"
+    return f"{text} https://t.co/{''.join(DRAW.choices(string.ascii_letters + string.digits, k=10))}"
 
 
 def handles(text: str) -> str:
     """Put somebody's handle before a text."""
-    return f"{random.choice(HANDLES.split())} {text}"
+    return f"{DRAW.choice(HANDLES.split())} {text}"
 
 
 def hashtags(text: str) -> list[str]:
     """Put a hashtag of time after a text, and make a word of it one."""
-    tagged = f"{text} {random.choice(HASHTAGS.split())}"
+    tagged = f"{text} {DRAW.choice(HASHTAGS.split())}"
     words = [match.start() for match in _WORD.finditer(text)]
     if not words:
         return [tagged]
-    start = random.choice(words)
+    start = DRAW.choice(words)
     return [tagged, f"{text[:start]}#{text[start:]}"]
 
 
 def emoji(text: str) -> str:
     """Put the emoji of a thing after a text."""
-    return f"{text} {random.choice(EMOJI.split())}"
+    return f"{text} {DRAW.choice(EMOJI.split())}"
 
 
 def casing(text: str) -> list[str]:
@@ -67,14 +66,14 @@ def elongation(text: str) -> str | None:
     words = list(_VOWEL_WORD.finditer(text))
     if not words:
         return None
-    word = random.choice(words)
+    word = DRAW.choice(words)
     longer = re.sub("[aeiou]", lambda vowel: vowel[0] * 3, word[0], count=1, flags=re.IGNORECASE)
     return text[: word.start()] + longer + text[word.end() :]
 
 
 def aside(text: str) -> str:
     """Put a sentence that tells nothing of the author's feelings after a text."""
-    return f"{text} {random.choice(ASIDES)}"
+    return f"{text} {DRAW.choice(ASIDES)}"
 
 
 def punctuation(doc: Any) -> list[str]:

@@ -25,6 +25,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_rows: int = Field(gt=0, description="Labelled test rows without which a score does not count.")
+    minimum_class_rows: int = Field(gt=0, description="The same for the rows of each class that occurs.")
     minimum_cases: int = Field(
         gt=0, description="Cases without which a capability, or a test with a ceiling, does not count."
     )

@@ -6,7 +6,7 @@ whatever it points to. An entry says all there is to say of a move. Alias and ta
 and if the run dies before they do, the next one brings them in line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -200,6 +200,20 @@ def bundle_folder(tracking: Tracking, version: Version) -> Path:
     return bundle
 
 
+def digest(version: Version) -> str:
+    """Return the SHA-256 of a version's bundle.json in hex.
+
+    Raises:
+        RegistryError: Training has not registered it.
+    """
+    if "digest" not in version.tags:
+        raise RegistryError(
+            f"Version {version.number} lacks the tag `digest`, so `python -m flows.train` has not registered "
+            "it: train one, or name another version."
+        )
+    return version.tags["digest"]
+
+
 def withdraw_challenger(tracking: Tracking, version: str) -> None:
     """Take the alias `challenger` from a version, unless a newer one asks for production by now."""
     challenger = aliased(tracking, CHALLENGER)
@@ -208,7 +222,12 @@ def withdraw_challenger(tracking: Tracking, version: str) -> None:
             client.delete_registered_model_alias(tracking.model, CHALLENGER)
 
 
-def apply(tracking: Tracking, verdict: Verdict, tags: Mapping[str, str]) -> None:
+def apply(
+    tracking: Tracking,
+    verdict: Verdict,
+    tags: Mapping[str, str],
+    announce: Callable[[], object] = lambda: None,
+) -> None:
     """Write a verdict into the registry: `production` moves once, what it leaves is archived.
 
     Each call may be the last one before a crash. `challenger` goes last: until then the next run finds it and
@@ -218,6 +237,7 @@ def apply(tracking: Tracking, verdict: Verdict, tags: Mapping[str, str]) -> None
         tracking: Where the registry is.
         verdict: Of the gate.
         tags: Further tags of the challenger.
+        announce: Called when the verdict stands; should the run die then, it is called again by the next one.
 
     Raises:
         RegistryError: Another version has come into production since the benchmark began; that of the verdict
@@ -246,6 +266,7 @@ def apply(tracking: Tracking, verdict: Verdict, tags: Mapping[str, str]) -> None
             told[STATUS] = ARCHIVED
         with tracking.opened() as client:
             _tag(client, tracking.model, verdict.challenger, told)
+    announce()
     withdraw_challenger(tracking, verdict.challenger)
 
 
@@ -357,7 +378,8 @@ def _follow(tracking: Tracking, number: int, entry: Mapping[str, str]) -> None:
                 ended[ROLLED_BACK] = entry[reigns.WHY]
             _tag(client, tracking.model, former, ended)
         if entry[reigns.BY] == "rollback":
-            withdraw_challenger(tracking, version)
+            for one in filter(None, (version, former)):  # neither asks for production
+                withdraw_challenger(tracking, one)
         client.set_model_version_tag(_history(tracking), str(number), reigns.SETTLED, reigns.now())
 
 

@@ -165,8 +165,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    # A backslash before a pipe would undo the escape, so it is escaped, too.
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+    # A backslash before a pipe would undo the escape, so it is escaped, too. What a source says is anybody's.
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return plain.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _quoted(text: str) -> str:

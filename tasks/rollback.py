@@ -107,6 +107,15 @@ def choose(version: str | None, tracking: Tracking) -> Change:
     return Change(version=chosen, former=former, promoted=promoted)
 
 
+def answering(endpoint: Endpoint) -> Deployment | None:
+    """Return what answers at the endpoint; None also if it cannot be asked, which may be why to go back."""
+    try:
+        return endpoint.serving()
+    except Exception as error:
+        logger().warning("The endpoint cannot be asked: %s", endpoint.explain(error) or error)
+        return None
+
+
 @step
 def serve(change: Change, tracking: Tracking, images: Images, endpoint: Endpoint) -> Deployment:
     """Make the version answer at the endpoint; the former one goes on if it will not do."""
@@ -128,7 +137,7 @@ def agree(tracking: Tracking, images: Images, endpoint: Endpoint) -> str:
         version = registry.production(tracking)
         deployment = deploy_version(version, tracking, images, endpoint)
     except Exception as error:
-        found = endpoint.serving()
+        found = answering(endpoint)
         answers = f"version {found.version}" if found else "nothing"
         return (
             f"What the registry has in production could not be served: {error} At the endpoint, {answers} "

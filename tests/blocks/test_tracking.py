@@ -18,6 +18,18 @@ def test_the_experiment_is_made_once(tracking: LocalTracking) -> None:
     assert tracking.folder in experiment.artifact_location
 
 
+def test_what_docker_says_is_none_of_mlflows_troubles() -> None:
+    import requests
+    from docker.errors import APIError, DockerException
+
+    server = ServerTracking(address="https://mlflow.example.com")
+    away = DockerException("no engine")
+    away.__cause__ = refused = requests.ConnectionError("Max retries exceeded: connection refused")
+    full = APIError("500 Server Error: no space left on device")
+    assert (server.explain(away), server.explain(full)) == (None, None)
+    assert server.explain(refused) is not None
+
+
 def test_a_connection_ends_where_it_began(tracking: LocalTracking) -> None:
     before = mlflow.get_tracking_uri()
     with tracking.connected() as experiment:

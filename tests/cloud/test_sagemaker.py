@@ -303,6 +303,17 @@ def test_an_alarm_during_the_shift_brings_the_old_version_back(bench: Bench) -> 
     assert len(bench.there()["models"]) == 1
 
 
+def test_an_alarm_that_the_old_version_sets_off_does_not_keep_it(bench: Bench) -> None:
+    bench.deploy("1")
+    [alarm, other] = bench.there()["alarms"]
+    cloudwatch = bench.sagemaker.client("cloudwatch")
+    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="test")
+    bench.deploy("2")
+    bench.requires("2")
+    [asked] = [json.loads(r.body) for r in bench.sagemaker.api.requests if is_call(r, "UpdateEndpoint")]
+    assert asked["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"] == [{"AlarmName": other}]
+
+
 @pytest.mark.parametrize("versions", [("2", "2"), ("2", "3")], ids=["the same version", "two versions"])
 def test_two_deploys_at_once(bench: Bench, versions: tuple[str, str]) -> None:
     for version in {"1", *versions}:

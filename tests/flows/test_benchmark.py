@@ -25,7 +25,7 @@ from tests.bundles import build_bundle
 from tests.policies import policy, write_policy
 from tests.tweets import TELLING, tweets
 
-LENIENT: dict[str, Any] = {"minimum_rows": 20, "minimum_cases": 10, "ceilings": {}}
+LENIENT: dict[str, Any] = {"minimum_rows": 20, "minimum_class_rows": 5, "minimum_cases": 10, "ceilings": {}}
 
 
 def held_out(human: bool = True) -> pl.DataFrame:

@@ -40,7 +40,7 @@ def parameters(tmp_path: Path) -> PipelineParameters:
         label_mapping={"0": "neutral", "1": "negative", "2": "positive"},
         labels="human",
         tokenizer=tiny_tokenizer(tmp_path / "words"),
-        policy=write_policy(tmp_path / "policy.toml", minimum_rows=20, ceilings={}),
+        policy=write_policy(tmp_path / "policy.toml", minimum_rows=20, minimum_class_rows=1, ceilings={}),
         epochs=6,
         learning_rate=0.01,
     )

@@ -180,6 +180,25 @@ def test_a_registry_that_fails_at_the_end_leaves_both_alike_or_says_so(
         assert state(tracking, endpoint) == ("2", "2")
 
 
+def test_an_endpoint_that_cannot_be_asked_is_no_reason_to_stay(
+    promote: Callable[..., str],
+    tracking: LocalTracking,
+    endpoint: LocalEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    promote("first"), promote("second")
+    deploy()
+
+    def fail(_: LocalEndpoint) -> None:
+        raise TimeoutError("the model never answers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEndpoint, "serving", fail)
+        run(reason="see [/issues/12]")
+    assert state(tracking, endpoint) == ("1", "1")
+    show(registry.history(tracking))
+
+
 def test_a_deleted_production_version_is_repaired(
     promote: Callable[..., str], tracking: LocalTracking, endpoint: LocalEndpoint
 ) -> None:

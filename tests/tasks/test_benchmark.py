@@ -20,7 +20,14 @@ from tests.flows.test_benchmark import held_out
 from tests.policies import policy
 
 PARAMETERS = BenchmarkParameters(behaviour_rows=30, behaviour_sentences=5)
-LENIENT = policy(minimum_rows=20, minimum_cases=1, ceilings={}, maximum_loss=1, maximum_test_loss=1)
+LENIENT = policy(
+    minimum_rows=20,
+    minimum_class_rows=1,
+    minimum_cases=1,
+    ceilings={},
+    maximum_loss=1,
+    maximum_test_loss=1,
+)
 
 Answer = Callable[[Sequence[str]], NDArray[np.float32]]
 

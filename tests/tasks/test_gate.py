@@ -28,6 +28,7 @@ TESTS = {
 CEILINGS = {"sentiment_words_mft": 0.4, "typos_inv": 0.2, "contractions_inv": 0.2}
 POLICY = policy(
     minimum_rows=100,
+    minimum_class_rows=20,
     minimum_cases=50,
     capabilities=["vocabulary", "negation", "robustness"],
     minimum_macro_recall=0.5,
@@ -38,7 +39,7 @@ POLICY = policy(
     ceilings=CEILINGS,
 )
 CLEAR = Gain(difference=0.05, low=0.02, high=0.08)
-CLASSES = tuple(ClassScores(label=label, rows=9, precision=1, recall=1, f1=1) for label in LABELS)
+CLASSES = tuple(ClassScores(label=label, rows=100, precision=1, recall=1, f1=1) for label in LABELS)
 
 
 def changed(own: Policy, **changes: Any) -> Policy:
@@ -145,6 +146,16 @@ def test_a_better_model_is_promoted_and_the_reasons_say_by_how_much() -> None:
     assert "+0.050 (90% interval +0.020 to +0.080) over version 1" in gain
     assert capabilities.startswith(
         "No capability is lost beyond the margin; at worst, negation fails 10 of 100 cases"
+    )
+
+
+def test_a_class_of_a_few_rows_decides_nothing() -> None:
+    rare = tuple(one.model_copy(update={"rows": 19 if one.label == "positive" else 190}) for one in CLASSES)
+    verdict = judged(evidence().model_copy(update={"scores": (scored(classes=rare),)}))
+    assert verdict.decision == "keep"
+    assert verdict.reasons == (
+        "Too little evidence: version 2 was tested on 19 rows whose human label is positive, and it takes "
+        "20.",
     )
 
 

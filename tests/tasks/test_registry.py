@@ -260,6 +260,16 @@ def test_a_version_that_still_challenges_can_be_put_back(tracking: LocalTracking
     assert aliases(tracking) == {"production": asking}
 
 
+def test_what_is_gone_back_from_does_not_challenge_although_its_benchmark_was_killed(
+    tracking: LocalTracking,
+) -> None:
+    first, second = promoted(tracking, "a", "b")
+    # as a benchmark leaves it that dies after the promotion
+    tracking.client().set_registered_model_alias(tracking.model, registry.CHALLENGER, second)
+    registry.restore(tracking, first, second, "Complaints.")
+    assert aliases(tracking) == {"production": first}
+
+
 def test_of_two_promotions_at_once_one_wins(tracking: LocalTracking) -> None:
     models = [tracking.model_copy(update={"model": f"race-{number}"}) for number in range(3)]
     for own in models:

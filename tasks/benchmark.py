@@ -70,7 +70,7 @@ class BenchmarkResult(BaseModel):
         description="The behavioural cases by capability, challenger against production."
     )
     tests: tuple[Capability, ...] = Field(
-        default=(), description="The same for each test by itself, in the order of the suite."
+        description="The same for each test by itself, in the order of the suite."
     )
     baselines: tuple[Baseline, ...] = Field(description="Simple methods on the same rows.")
     excluded: dict[str, int] = Field(

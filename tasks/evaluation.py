@@ -46,21 +46,18 @@ class Scores(_Record):
     labels: LabelKind = Field(description="Whose labels judge: TextBlob's (weak) or people's.")
     rows: int = Field(description="Number of rows.")
     macro_recall: float = Field(description="Mean recall of the classes; chance is 1/3 for three classes.")
-    macro_recall_interval: Interval | None = Field(
-        default=None, description="95% interval of it; null in results of earlier releases."
-    )
+    macro_recall_interval: Interval = Field(description="95% interval of it.")
     macro_f1: float = Field(description="Mean F1 of the classes.")
     accuracy: float = Field(description="Share of right predictions.")
     log_loss: float | None = Field(
         description="Mean negative log probability of the label, in nats; null without probabilities."
     )
     calibration_error: float | None = Field(
-        default=None,
         description="Expected calibration error: mean distance of confidence and accuracy over the bins, "
         "weighted by rows; null without probabilities.",
     )
     reliability: tuple[ReliabilityBin, ...] = Field(
-        default=(), description="The bins that have rows, by rising probability; none without probabilities."
+        description="The bins that have rows, by rising probability; none without probabilities."
     )
     classes: tuple[ClassScores, ...] = Field(description="Scores of each class that occurs.")
     confusion: tuple[tuple[int, ...], ...] = Field(

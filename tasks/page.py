@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blocks.role import local_path
 from tasks.behaviour import BehaviourExample, BehaviourResult, Interval, wilson
-from tasks.comparison import Capability
 from tasks.evaluation import Scores
 from tasks.gate import Evidence
 from tasks.labelling import LABELS
@@ -102,7 +101,7 @@ def benchmark_page(result: "BenchmarkResult") -> str:
     found = models(result)
     decisive = result.challenger.judged_by(result.policy)
     kinds = [kind for kind in KINDS if any(scores_of(m.evidence, kind) for m in found)]
-    grouped = {capability.name: tests(result, capability.name) for capability in capabilities(result)}
+    grouped = {capability.name: tests(result, capability.name) for capability in result.capabilities}
     return environment.get_template("page.html.j2").render(
         result=result,
         models=found,
@@ -114,7 +113,7 @@ def benchmark_page(result: "BenchmarkResult") -> str:
         classes=LABELS,
         standings={kind: standings(result, kind) for kind in kinds},
         scores={kind: [(m, scores_of(m.evidence, kind)) for m in found] for kind in kinds},
-        capabilities=capabilities(result),
+        capabilities=result.capabilities,
         tests=grouped,
         worst=worst(grouped.values()),
         slices={kind: slices(result, kind) for kind in kinds},
@@ -163,28 +162,6 @@ def standings(result: "BenchmarkResult", labels: LabelKind) -> list[Standing]:
         remark = "; ".join(filter(None, (learned, baseline.reason)))
         rows.append(Standing(baseline.name, "baseline", scores, remark))
     return rows
-
-
-def capabilities(result: "BenchmarkResult") -> tuple[Capability, ...]:
-    """Return the capabilities; for a result that has none, as of an older release, sums of its tests."""
-    if result.capabilities:
-        return result.capabilities
-    names = dict.fromkeys(test.capability for model in models(result) for test in model.evidence.behaviour)
-    return tuple(_summed(name, tests(result, name), result.production is not None) for name in names)
-
-
-def _summed(name: str, found: list[Test], paired: bool) -> Capability:
-    mine = [test.results[0] for test in found if test.results[0] is not None]
-    theirs = [test.results[-1] for test in found if test.results[-1] is not None]
-    unknown = dict.fromkeys(("lost", "won", "loss", "interval", "p_value", "corrected_p_value"))
-    return Capability(
-        name=name,
-        tests=tuple(test.any.name for test in found),
-        cases=sum(one.perturbed for one in mine),
-        challenger_failed=sum(one.failed for one in mine),
-        production_failed=sum(one.failed for one in theirs) if paired else None,
-        **unknown,
-    )
 
 
 def tests(result: "BenchmarkResult", capability: str) -> list[Test]:

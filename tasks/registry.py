@@ -328,9 +328,8 @@ def settle(tracking: Tracking) -> int:
 
 def _move(tracking: Tracking, version: str, former: str | None, tags: Mapping[str, str], remedy: str) -> None:
     """Write into the history that a version takes the place of another, and bring alias and tags in line."""
-    last = settle(
-        tracking
-    )  # before the alias is read: whoever moves it from here on appends to the same entry
+    # Before the alias is read: whoever moves it from here on appends to the same entry.
+    last = settle(tracking)
     now = aliased(tracking, PRODUCTION)
     if now is not None and now.number == version:
         return

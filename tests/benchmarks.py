@@ -161,6 +161,7 @@ def benchmark(
         production=production,
         gain=Gain(difference=0.0321, low=0.0123, high=0.0519) if production else None,
         capabilities=compared(challenger, production),
+        tests=(),  # the page has them from the evidence
         baselines=(
             Baseline(
                 name="majority",
@@ -281,27 +282,6 @@ def large() -> BenchmarkResult:
     return benchmark(both[0], both[1], "keep", "Many reasons.")
 
 
-def old() -> BenchmarkResult:
-    """A result of an earlier release: no intervals, calibration, slices, baselines or capabilities."""
-    usual = kept()
-    missing = {"macro_recall_interval": None, "calibration_error": None, "reliability": ()}
-
-    def older(one: Evidence) -> Evidence:
-        return one.model_copy(
-            update={"slices": (), "scores": tuple(s.model_copy(update=missing) for s in one.scores)}
-        )
-
-    return usual.model_copy(
-        update={
-            "challenger": older(usual.challenger),
-            "production": older(PRODUCTION),
-            "capabilities": (),
-            "baselines": (),
-            "excluded": {},
-        }
-    )
-
-
 def hostile() -> BenchmarkResult:
     """Every text that comes from outside means ill."""
     usual = kept()
@@ -332,4 +312,4 @@ def hostile() -> BenchmarkResult:
     )
 
 
-ALL: tuple[Callable[[], BenchmarkResult], ...] = (promoted, kept, first, gaps, one_class, large, old, hostile)
+ALL: tuple[Callable[[], BenchmarkResult], ...] = (promoted, kept, first, gaps, one_class, large, hostile)

@@ -137,6 +137,12 @@ def test_good_then_wrong_then_nothing(rows: None, models: Registry, tracking: Lo
     assert standing.run_id == promoted.run_id
     assert len(models.runs()) == 2
 
+    # another bundle under the same number is another model
+    tracking.client().set_model_version_tag(tracking.model, wrong, "digest", "another")
+    registry.name_challenger(tracking, wrong)
+    assert models.run().run_id != kept.run_id
+    assert len(models.runs()) == 3
+
 
 def test_a_good_one_replaces_a_wrong_one(rows: None, models: Registry, tracking: LocalTracking) -> None:
     wrong = models.challenge("wrong", flipped=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.behaviour import BehaviourResult, Outcome
+from tasks.behaviour import BehaviourResult, Interval, Outcome
 from tasks.comparison import Capability, Gain, compare, compare_behaviour
 from tasks.evaluation import ClassScores, Scores
 from tasks.gate import Evidence, Verdict, decide
@@ -49,6 +49,7 @@ def changed(own: Policy, **changes: Any) -> Policy:
 def scored(recall: float = 0.7, labels: LabelKind = "human", rows: int = 400, **other: Any) -> Scores:
     numbers = {"macro_f1": recall, "accuracy": recall, "log_loss": 0.8, "calibration_error": 0.1, **other}
     basis = {"labels": labels, "rows": rows, "macro_recall": recall, "classes": CLASSES, "confusion": ()}
+    basis |= {"macro_recall_interval": Interval(low=0, high=1), "reliability": ()}
     return Scores(**basis | numbers)
 
 

@@ -252,6 +252,15 @@ def test_history_tells_who_was_in_production_when_and_why(tracking: LocalTrackin
     assert "rolled.back" in tags(tracking, first) and "rolled.back" not in tags(tracking, second)
 
 
+def test_a_promotion_is_told_before_nobody_would_tell_it_again(tracking: LocalTracking) -> None:
+    number = register(tracking, "a")
+    registry.name_challenger(tracking, number)
+    seen: list[dict[str, str]] = []
+    registry.apply(tracking, verdict("promote", number, None), {}, lambda: seen.append(aliases(tracking)))
+    assert seen == [{"challenger": number, "production": number}]
+    assert aliases(tracking) == {"production": number}
+
+
 def test_a_version_that_still_challenges_can_be_put_back(tracking: LocalTracking) -> None:
     promoted(tracking, "a")
     asking = register(tracking, "b")
@@ -453,6 +462,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> None:
             production=None,
             gain=None,
             capabilities=(),
+            tests=(),
             baselines=(),
             excluded={},
             policy=policy(),

@@ -33,7 +33,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.samp
 
 def benchmark(verdict: Verdict, challenger: Evidence, production: Evidence | None, **more: Any) -> str:
     basis = {"gain": production and CLEAR, "baselines": (), "excluded": {}, "policy": POLICY, "run_id": "r"}
-    found = {"capabilities": paired(challenger, production)[0], **basis, **more}
+    capabilities, tests = paired(challenger, production)
+    found = {"capabilities": capabilities, "tests": tests, **basis, **more}
     return page_of(BenchmarkResult(verdict=verdict, challenger=challenger, production=production, **found))
 
 
@@ -68,6 +69,10 @@ def test_a_table_stays_a_table(rows: list[tuple[str, str, str]]) -> None:
 def test_a_cell_is_read_as_it_was_written(text: str) -> None:
     [[_, [first, second]]] = cells(table(("a", "b"), [(text, "x")]))
     assert (first, second) == (" ".join(text.split()), "x")
+
+
+def test_a_cell_is_no_markup() -> None:
+    assert "<img" not in PARSER.render(table(("a",), [("<img src=x onerror=alert(1)> &amp;",)]))
 
 
 def test_backslash_and_pipe_are_both_escaped() -> None:
@@ -118,9 +123,9 @@ def test_benchmark_page_puts_the_verdict_first_and_the_two_side_by_side() -> Non
     assert page.startswith("# Version 2 goes to production\n\n- It is better.\n- So be it.\n")
     scores, capabilities, behaviour, _ = cells(page)
     assert [row[:4] for row in scores[1:]] == [
-        ["challenger 2", "human", "400", "0.700"],
-        ["challenger 2", "TextBlob (weak)", "1,234", "0.800"],
-        ["production 1", "human", "400", "0.650"],
+        ["challenger 2", "human", "400", "0.700 (0.000 to 1.000)"],
+        ["challenger 2", "TextBlob (weak)", "1,234", "0.800 (0.000 to 1.000)"],
+        ["production 1", "human", "400", "0.650 (0.000 to 1.000)"],
     ]
     assert behaviour[1] == [
         *("contractions_inv", "MFT", "robustness", "challenger 2", "10 of 100", "10.0%", "0")

@@ -44,6 +44,10 @@ class Lake(Role):
         """Put `data` under `key`; a reader sees all of it or none."""
 
     @abstractmethod
+    def remove(self, key: str) -> None:
+        """Remove the file under `key`; nothing happens if there is none."""
+
+    @abstractmethod
     def write_frame(self, key: str, frame: pl.DataFrame) -> None:
         """Put `frame` under `key` as parquet; a reader sees all of it or none."""
 
@@ -84,6 +88,9 @@ class LocalLake(Lake):
         finally:
             if part.exists():
                 part.unlink()
+
+    def remove(self, key: str) -> None:  # noqa: D102
+        self._path(key).unlink(missing_ok=True)
 
     def write_frame(self, key: str, frame: pl.DataFrame) -> None:  # noqa: D102
         from io import BytesIO

@@ -31,7 +31,7 @@ RENEWAL = 600  # seconds until a role is assumed anew: its credentials last 900 
 
 
 class S3Lake(Lake):
-    """A lake in a bucket, used with `s3:GetObject`, `s3:PutObject` and `s3:ListBucket`."""
+    """A lake in a bucket, used with `s3:GetObject`, `s3:PutObject`, `s3:DeleteObject` and `s3:ListBucket`."""
 
     _block_type_name = "S3 Lake"
     _block_type_slug = "s3-lake"
@@ -65,6 +65,10 @@ class S3Lake(Lake):
         with self._explained():
             self._s3().put_object(Bucket=self.bucket, Key=self._path(key), Body=data)
 
+    def remove(self, key: str) -> None:  # noqa: D102
+        with self._explained():
+            self._s3().delete_object(Bucket=self.bucket, Key=self._path(key))
+
     def write_frame(self, key: str, frame: pl.DataFrame) -> None:  # noqa: D102
         with self._explained():
             options = self._storage_options()
@@ -82,6 +86,7 @@ class S3Lake(Lake):
         self.read("check")
         self.write_frame("check.parquet", pl.DataFrame({"check": [True]}))
         self.scan(["check.parquet"]).collect()
+        self.remove("check.parquet")
         return f"{self.uri('')}, region {self._s3().meta.region_name}"
 
     def resources(self) -> list[Resource]:  # noqa: D102
@@ -162,7 +167,7 @@ _WAIT = "Wait and run again: finished steps are not repeated."
 _BUSY = _Trouble("it asks for fewer requests, or is out of order", _WAIT, transient=True)
 _DENIED = _Trouble(
     "the credentials do not permit it",
-    "Permit s3:ListBucket on the bucket, and s3:GetObject and s3:PutObject in it.",
+    "Permit s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject in it.",
 )
 _EXPIRED = _Trouble("the session token is no longer valid", f"Put a role, or a key that lasts, {_SAVE}")
 _KEY = _Trouble("the access key is unknown", f"Correct the access key {_SAVE}")

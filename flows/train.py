@@ -23,7 +23,7 @@ def train(parameters: TrainParameters = TrainParameters()) -> TrainResult:
     if result is None:
         trained = steps.find_trained(identity, lake)
         if trained is None:
-            fitted = steps.fit(identity, parameters, warehouse, tracking, str(flow_run.get_id()))
+            fitted = steps.fit(identity, parameters, warehouse, lake, tracking, str(flow_run.get_id()))
             trained = steps.keep(fitted, lake)
         result = steps.publish(trained, lake, tracking)
     steps.challenge(result, tracking)

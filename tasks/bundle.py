@@ -44,9 +44,7 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(to_onnx(model), folder / NETWORK)
     tokenizer.save(str(folder / TOKENIZER))
-    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (NETWORK, TOKENIZER)}
-    manifest = {"format": FORMAT, "labels": LABELS, "files": files, **metadata}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
+    write_manifest(folder, metadata | {"precision": "fp32"})
     predictor = Predictor(folder)
     difference = _difference(model, tokenizer, predictor, probe)
     if not difference <= TOLERANCE:
@@ -55,6 +53,18 @@ def write_bundle(
             f"probability, more than {TOLERANCE}: an export for this graph is missing in tasks/bundle.py."
         )
     return predictor
+
+
+def write_manifest(folder: Path, metadata: dict[str, Any]) -> None:
+    """Write bundle.json for the files that are in a folder.
+
+    Args:
+        folder: With the network and the tokenizer.
+        metadata: What it says beside the format, the labels and the files' digests.
+    """
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (NETWORK, TOKENIZER)}
+    manifest = {**metadata, "format": FORMAT, "labels": LABELS, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
 
 
 def _difference(

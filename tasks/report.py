@@ -12,8 +12,14 @@ from tasks.rows import LabelKind
 if TYPE_CHECKING:
     from tasks.benchmark import BenchmarkResult
     from tasks.train import TrainResult
+    from tasks.training import Stopped
 
 KINDS: dict[LabelKind, str] = {"human": "human", "textblob": "TextBlob (weak)"}
+STOPPED: "dict[Stopped, str]" = {
+    "all epochs": "after all epochs",
+    "no better": "the loss on the validation rows fell no more",
+    "not a number": "the loss was no number any more, so the learning rate is too high",
+}
 
 
 def training(result: "TrainResult") -> str:
@@ -29,6 +35,7 @@ def training(result: "TrainResult") -> str:
         [
             f"# Version {result.version}: {result.network} network on {KINDS[result.labels]} labels",
             f"{result.rows:,} rows, {result.device}, {made}.",
+            f"Ended: {STOPPED[result.stopped]}. Kept: {result.quantization}.",
             "## Epochs",
             table(("epoch", *result.epochs[0]), epochs),
             "## Scores on the validation rows",

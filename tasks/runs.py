@@ -85,6 +85,7 @@ def open_run(tracking: Tracking, experiment: str, fit: Fit) -> str:
     found = client.search_runs([experiment], f"tags.{FIT} = '{fit.key}'", max_results=1)
     if found:
         run = str(found[0].info.run_id)
+        client.update_run(run, status="RUNNING")  # the fit goes on, whatever became of it before
     else:
         name = f"{fit.parameters.network}-{fit.parameters.labels}"
         with one_attempt():  # a second one would make a second run; the next try looks for the first
@@ -199,6 +200,9 @@ def _metrics(trained: Trained) -> "list[Metric]":
         for kind in trained.scores
         for name in ("macro_recall", "macro_f1", "accuracy", "log_loss")
     }
+    final["megabytes"] = trained.quantization.megabytes
+    if trained.quantization.fall is not None:
+        final["int8_macro_recall_fall"] = trained.quantization.fall
     final["fit_seconds"] = trained.seconds
     final["fit_rows_per_second"] = trained.rows * len(trained.epochs) / trained.seconds
     return found + _points(final, trained.ends[-1], 0)

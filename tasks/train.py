@@ -14,21 +14,25 @@ import tasks.bundle as bundle
 import tasks.cleaning as cleaning
 import tasks.dataset as dataset
 import tasks.network as network
+import tasks.quantization as quantization
 import tasks.tokens as tokens
 import tasks.training as training
 from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
-from tasks import registry, rows, runs, trained
+from tasks import checkpoint, registry, rows, runs, trained
+from tasks.checkpoint import Stand
 from tasks.evaluation import Scores, score_kinds
 from tasks.fingerprint import fingerprint
 from tasks.progress import logger, progress
+from tasks.quantization import Quantization
 from tasks.step import step
 from tasks.trained import Fit, Fitted, Trained
-from tasks.training import Epoch, TrainParameters
+from tasks.training import Epoch, State, Stopped, TrainParameters
 
 PROBES = 16
+PACKAGES = ("tensorflow", "keras", "tokenizers", "onnxruntime")
 
 
 class TrainResult(BaseModel):
@@ -42,6 +46,8 @@ class TrainResult(BaseModel):
     network: str = Field(description="Name of the network.")
     rows: int = Field(description="Rows learned from.")
     epochs: tuple[Epoch, ...] = Field(description="Metrics of each epoch.")
+    stopped: Stopped = Field(description="Why there were no more epochs.")
+    quantization: Quantization = Field(description="What became of the weights.")
     scores: tuple[Scores, ...] = Field(description="Scores on the validation rows, by kind of labels.")
     device: str = Field(description="What the network was trained on.")
     seconds: float = Field(description="Time of the fit.")
@@ -55,9 +61,9 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
         RowsError: The rows cannot be trained on.
     """
     chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
-    modules = bundle, cleaning, dataset, network, tokens, training
+    modules = bundle, cleaning, dataset, network, quantization, tokens, training
     recipe = parameters.model_copy(update={"require_gpu": False})
-    return fingerprint(rows.digest(chosen), recipe, *modules, packages=("tensorflow", "keras", "tokenizers"))
+    return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
 
 
 @step
@@ -82,48 +88,67 @@ def find_trained(identity: str, lake: Lake) -> Trained | None:
 
 @step
 def fit(
-    identity: str, parameters: TrainParameters, warehouse: Warehouse, tracking: Tracking, flow_run: str
+    identity: str,
+    parameters: TrainParameters,
+    warehouse: Warehouse,
+    lake: Lake,
+    tracking: Tracking,
+    flow_run: str,
 ) -> Fitted:
-    """Fit the network; MLflow gets the metrics as they come, if it answers.
+    """Fit the network, or go on where a fit was killed; MLflow gets the metrics as they come, if it answers.
 
     Raises:
         TrainingError: There is no GPU although one is required, or the loss became NaN.
     """
     device = training.prepare_device(parameters.require_gpu)
+    frame = rows.read_rows(warehouse, "train", "validation")
+    chosen = rows.labelled_rows(frame, parameters.labels)
+    found = checkpoint.find_checkpoint(lake, identity)
+    if found is None:
+        begun = Fit(
+            identity=identity,
+            key=uuid4().hex,
+            parameters=parameters,
+            device=device,
+            flow_run=flow_run,
+            began=_now(),
+            inputs=runs.describe_rows(chosen, warehouse),
+        )
+        stand, state = Stand(fit=begun, history=(), ends=(), seconds=0), None
+    else:
+        stand, state = found
+        logger().info("A fit like this was cut short after epoch %s: it goes on.", len(state.history))
     logger().info(
         "Training the %s network on %s labels with %s", parameters.network, parameters.labels, device
     )
-    frame = rows.read_rows(warehouse, "train", "validation")
-    chosen = rows.labelled_rows(frame, parameters.labels)
-    begun = Fit(
-        identity=identity,
-        key=uuid4().hex,
-        parameters=parameters,
-        device=device,
-        flow_run=flow_run,
-        began=_now(),
-        inputs=runs.describe_rows(chosen, warehouse),
-    )
-    ends: list[int] = []
-    with TemporaryDirectory() as scratch, runs.Live(tracking, begun) as live:
+    with TemporaryDirectory() as scratch, runs.Live(tracking, stand.fit) as live:
+        began = monotonic() - stand.seconds
 
-        def on_epoch(epoch: int, metrics: Epoch) -> None:
-            ends.append(_now())
-            live.log(epoch + 1, ends[-1], metrics)
+        def on_epoch(state: State) -> None:
+            nonlocal stand
+            stand = Stand(
+                fit=stand.fit,
+                history=state.history,
+                ends=(*stand.ends, _now()),
+                seconds=monotonic() - began,
+            )
+            checkpoint.write_checkpoint(lake, stand, state)
+            number, metrics = len(state.history), state.history[-1]
+            live.log(number, stand.ends[-1], metrics)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-            logger().info("Epoch %s of %s: %s", epoch + 1, parameters.epochs, shown)
+            logger().info("Epoch %s of %s: %s", number, parameters.epochs, shown)
 
-        began = monotonic()
-        predictor, history = _fit(parameters, chosen, Path(scratch), on_epoch)
-        seconds = monotonic() - began
+        predictor, quantization, stopped = _fit(parameters, chosen, Path(scratch), state, on_epoch)
         return Fitted(
             Trained(
-                fit=begun,
+                fit=stand.fit,
                 rows=len(chosen.filter(pl.col("split") == "train")),
-                epochs=tuple(history),
-                ends=tuple(ends),
+                epochs=stand.history,
+                ends=stand.ends,
+                stopped=stopped,
+                quantization=quantization,
                 scores=_validate(predictor, frame),
-                seconds=seconds,
+                seconds=monotonic() - began,
                 digest=predictor.digest,
             ),
             {name: (Path(scratch) / name).read_bytes() for name in trained.BUNDLE},
@@ -134,6 +159,7 @@ def fit(
 def keep(fitted: Fitted, lake: Lake) -> Trained:
     """Put a fit into the lake, where it waits to be published."""
     trained.write_trained(lake, fitted)
+    checkpoint.remove_checkpoint(lake, fitted.trained.fit.identity)
     return fitted.trained
 
 
@@ -147,6 +173,8 @@ def publish(made: Trained, lake: Lake, tracking: Tracking) -> TrainResult:
         network=made.fit.parameters.network,
         rows=made.rows,
         epochs=made.epochs,
+        stopped=made.stopped,
+        quantization=made.quantization,
         scores=made.scores,
         device=made.fit.device,
         seconds=round(made.seconds, 1),
@@ -174,9 +202,13 @@ def challenge(result: TrainResult, tracking: Tracking) -> None:
 
 
 def _fit(
-    parameters: TrainParameters, chosen: pl.DataFrame, folder: Path, on_epoch: Callable[[int, Epoch], None]
-) -> tuple[Predictor, list[Epoch]]:
-    """Fit the network, write its bundle and return it loaded, with the history."""
+    parameters: TrainParameters,
+    chosen: pl.DataFrame,
+    folder: Path,
+    state: State | None,
+    on_epoch: Callable[[State], None],
+) -> tuple[Predictor, Quantization, Stopped]:
+    """Fit the network, write its bundle and return it loaded, with what became of its weights."""
     source = tokens.tokenizer_folder(parameters.tokenizer)
     tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
     size = tokenizer.get_vocab_size()
@@ -186,12 +218,26 @@ def _fit(
     train = training.Examples(tokens.encode(tokenizer, train_texts), train_targets)
     validation = training.Examples(tokens.encode(tokenizer, texts), targets)
 
-    steps = dataset.number_of_batches(train.tokens, parameters.batch_size) * parameters.epochs
-    with progress("Training", steps, "batches") as advance:
-        model, history = training.fit(parameters, train, validation, size, embeddings, advance, on_epoch)
+    steps = dataset.number_of_batches(train.tokens, parameters.batch_size)
+    with progress("Training", steps * parameters.epochs, "batches") as advance:
+        advance(steps * (len(state.history) if state else 0))
+        model, ended, stopped = training.fit(
+            parameters, train, validation, size, embeddings, state, advance, on_epoch
+        )
+    if stopped == "not a number":
+        logger().warning(
+            "In epoch %s the loss was no number any more: the weights of epoch %s are kept. Lower "
+            "--learning-rate (now %g).",
+            *(len(ended.history) + 1, ended.best_epoch + 1, parameters.learning_rate),
+        )
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")
-    return bundle.write_bundle(model, tokenizer, folder, metadata, texts[:PROBES]), history
+    predictor = bundle.write_bundle(model, tokenizer, folder, metadata, texts[:PROBES])
+    if not parameters.int8:
+        return predictor, quantization.describe(predictor, folder), stopped
+    predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)
+    logger().info("Kept %s", kept)
+    return predictor, kept, stopped
 
 
 def _now() -> int:

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blocks.lake import Lake, LakeError
 from containers.serve.predictor import MANIFEST, NETWORK, TOKENIZER, BundleError, Predictor
 from tasks.evaluation import Scores
-from tasks.training import Epoch, TrainParameters
+from tasks.quantization import Quantization
+from tasks.training import Epoch, Stopped, TrainParameters
 
 BUNDLE = (NETWORK, TOKENIZER, MANIFEST)
 
@@ -36,6 +37,8 @@ class Trained(BaseModel):
     rows: int = Field(description="Rows learned from.")
     epochs: tuple[Epoch, ...] = Field(description="Metrics of each epoch.")
     ends: tuple[int, ...] = Field(description="When each epoch ended, in milliseconds since 1970.")
+    stopped: Stopped = Field(description="Why there were no more epochs.")
+    quantization: Quantization = Field(description="What became of the weights.")
     scores: tuple[Scores, ...] = Field(description="Scores on the validation rows, by kind of labels.")
     seconds: float = Field(description="Time of the fit.")
     digest: str = Field(description="Of the bundle.")

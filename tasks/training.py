@@ -1,10 +1,11 @@
 """Training: rows in, a fitted network with its history out."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,9 @@ class TrainParameters(BaseModel):
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak of the schedule.")
     seed: int = Field(default=1, ge=0, description="Equal seeds give equal weights on equal machines.")
+    int8: bool = Field(
+        default=True, description="Weights of 8 bits, unless macro recall falls by over 0.2 points with them."
+    )
     require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
 
 
@@ -96,16 +100,41 @@ def _native_silence() -> Iterator[None]:
         os.close(kept)
 
 
+Stopped = Literal["all epochs", "no better", "not a number"]
+"""Why a fit ended: it was long enough, validation got no better, or the loss became NaN."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a fit stands after an epoch: all that the next one depends on.
+
+    Args:
+        history: Metrics of each epoch so far.
+        variables: Of the network, the dropouts' seeds among them, and of the optimizer, in Keras' order.
+        best: Weights of the best epoch so far, in Keras' order.
+    """
+
+    history: tuple[Epoch, ...]
+    variables: tuple[NDArray[Any], ...]
+    best: tuple[NDArray[Any], ...]
+
+    @property
+    def best_epoch(self) -> int:
+        """The number, from 0, of the epoch with the lowest loss on the validation rows."""
+        return int(np.argmin([epoch["val_loss"] for epoch in self.history]))
+
+
 def fit(
     parameters: TrainParameters,
     train: Examples,
     validation: Examples,
     vocabulary_size: int,
     embeddings: NDArray[np.float32] | None,
+    state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
-    on_epoch: Callable[[int, Epoch], None] = lambda epoch, metrics: None,
-) -> tuple["keras.Model", list[Epoch]]:
-    """Return the network with the weights of its best epoch, and the metrics of every epoch.
+    on_epoch: Callable[[State], None] = lambda state: None,
+) -> tuple["keras.Model", State, Stopped]:
+    """Return the network with the weights of its best epoch, how it got there, and why it ended.
 
     The loss adds the log class priors to the logits and inference leaves them out, so the network answers as
     if all classes were equally frequent: what macro recall asks for. Source: Menon et al., Long-tail
@@ -117,21 +146,65 @@ def fit(
         validation: What decides which epoch is best, by loss.
         vocabulary_size: Number of wordpieces.
         embeddings: float32 (vocabulary, width) to start from, see `tasks.tokens.word_embeddings`.
+        state: Where to go on; on the CPU, the weights become those of a fit without a break.
         on_step: Called after each batch with 1.
-        on_epoch: Called after each epoch with its number, from 0, and its metrics.
+        on_epoch: Called after each epoch.
 
     Raises:
-        TrainingError: The loss became NaN.
+        TrainingError: The loss became NaN in the first epoch; after a later one, the best so far is kept.
     """
     import keras
 
     keras.utils.set_random_seed(parameters.seed)
     model = build_network(parameters.network, vocabulary_size, embeddings)
-    prior = np.bincount(train.targets, minlength=len(LABELS)) / len(train.targets)
+    steps = number_of_batches(train.tokens, parameters.batch_size)
+    _compile(model, parameters, train.targets, steps * parameters.epochs)
+    if state is not None:
+        for variable, value in zip(_variables(model), state.variables, strict=True):
+            variable.assign(value)
+    judged = batches(validation.tokens, validation.targets, 4 * parameters.batch_size)
+
+    while (stopped := _stopped(state, parameters)) is None:
+        epoch = len(state.history) if state else 0
+
+        def after(batch: int, logs: dict[str, float]) -> None:
+            model.stop_training = not math.isfinite(logs["loss"])
+            on_step(1)
+
+        # Each epoch has an order of its own that depends on nothing but its number.
+        order = int(np.random.SeedSequence([parameters.seed, epoch]).generate_state(1)[0])
+        logs = model.fit(
+            batches(train.tokens, train.targets, parameters.batch_size, order),
+            validation_data=judged,
+            verbose=0,
+            shuffle=False,  # the dataset shuffles itself
+            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=after)],
+        ).history
+        metrics = {name: float(values[-1]) for name, values in logs.items()}
+        if not np.isfinite(list(metrics.values())).all():
+            if state is None:
+                raise TrainingError(
+                    "The loss is not a number in the first epoch: lower --learning-rate "
+                    f"(now {parameters.learning_rate:g}). Nothing was registered."
+                )
+            stopped = "not a number"
+            break
+        state = _state(model, state, metrics)
+        on_epoch(state)
+    assert state is not None
+    model.set_weights(state.best)
+    return model, state, stopped
+
+
+def _compile(
+    model: "keras.Model", parameters: TrainParameters, targets: NDArray[np.int8], steps: int
+) -> None:
+    import keras
+
+    prior = np.bincount(targets, minlength=len(LABELS)) / len(targets)
     # A class without rows is left as it is: the network learns that it never comes.
     log_prior = np.log(np.where(prior > 0, prior, 1)).astype(np.float32)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    steps = number_of_batches(train.tokens, parameters.batch_size) * parameters.epochs
     warm_up = max(1, round(WARM_UP_SHARE * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps - warm_up), warmup_target=parameters.learning_rate, warmup_steps=warm_up
@@ -141,28 +214,26 @@ def fit(
         loss=lambda targets, logits: cross_entropy(targets, logits + log_prior),
         metrics=["accuracy"],
     )
-    history: list[Epoch] = []
+    model.optimizer.build(model.trainable_variables)
 
-    def end_epoch(epoch: int, logs: dict[str, Any]) -> None:
-        history.append({name: float(value) for name, value in logs.items()})
-        if not np.isfinite(list(history[-1].values())).all():
-            raise TrainingError(
-                f"The loss is not a number after epoch {epoch + 1}: lower --learning-rate "
-                f"(now {parameters.learning_rate:g}). Nothing was registered."
-            )
-        on_epoch(epoch, history[-1])
 
-    model.fit(
-        batches(train.tokens, train.targets, parameters.batch_size, parameters.seed),
-        validation_data=batches(validation.tokens, validation.targets, 4 * parameters.batch_size),
-        epochs=parameters.epochs,
-        verbose=0,
-        shuffle=False,  # the dataset shuffles itself
-        callbacks=[
-            keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda batch, logs: on_step(1), on_epoch_end=end_epoch
-            ),
-            keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True),
-        ],
-    )
-    return model, history
+def _variables(model: "keras.Model") -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _state(model: "keras.Model", before: State | None, metrics: Epoch) -> State:
+    """Return where the fit stands after one more epoch."""
+    history = (*(before.history if before else ()), metrics)
+    variables = tuple(np.asarray(variable.value) for variable in _variables(model))
+    state = State(history, variables, before.best if before else ())
+    if state.best_epoch == len(history) - 1:
+        return replace(state, best=tuple(model.get_weights()))
+    return state
+
+
+def _stopped(state: State | None, parameters: TrainParameters) -> Stopped | None:
+    if state is None:
+        return None
+    if len(state.history) >= parameters.epochs:
+        return "all epochs"
+    return "no better" if len(state.history) - 1 - state.best_epoch >= PATIENCE else None

@@ -197,25 +197,38 @@ def started(
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_and_run_again(tmp_path: Path) -> None:
-    tracking, environment = prepare(tmp_path, tweets(train=3000))
-    log = tmp_path / "log"
-    flags = {"epochs": 4, "batch-size": 2}  # long enough to be hit, short enough to wait for
-    with started(tmp_path, environment, log, **flags) as process:
-        deadline = time.monotonic() + 180
-        while b"Epoch 1 of" not in log.read_bytes():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-    (killed,) = runs(tracking)
-    assert (killed.info.status, versions(tracking)) == ("RUNNING", [])
+def test_killed_in_the_middle_of_an_epoch_it_goes_on(tmp_path: Path) -> None:
+    digests = []
+    for name, kill in (("whole", False), ("killed", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        tracking, environment = prepare(folder, tweets(train=1500))
+        log = folder / "log"
+        # Long enough to be hit, short enough to wait for.
+        flags = {"epochs": 3, "batch-size": 2, "tokenizer": tiny_tokenizer(tmp_path / "words")}
+        if kill:
+            with started(folder, environment, log, **flags) as process:
+                deadline = time.monotonic() + 180
+                while b"Epoch 1 of" not in log.read_bytes():
+                    assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                    time.sleep(0.1)
+            (killed,) = runs(tracking)
+            assert (killed.info.status, versions(tracking)) == ("RUNNING", [])
 
-    with started(tmp_path, environment, log, **flags) as process:
-        assert process.wait(300) == 0, log.read_text()
-    assert versions(tracking) == ["1"]
-    statuses = {run.info.run_id: run.info.status for run in runs(tracking)}
-    assert statuses.pop(killed.info.run_id) == "KILLED"
-    assert list(statuses.values()) == ["FINISHED"]
-    assert registry.aliased(tracking, registry.CHALLENGER) is not None
+        with started(folder, environment, log, **flags) as process:
+            assert process.wait(300) == 0, log.read_text()
+        assert versions(tracking) == ["1"]
+        assert ("it goes on" in log.read_text(), "Epoch 1 of" in log.read_text()) == (kill, not kill)
+        (run,) = runs(tracking)
+        assert run.info.status == "FINISHED"
+        history = tracking.client().get_metric_history(run.info.run_id, "val_loss")
+        version = registry.aliased(tracking, registry.CHALLENGER)
+        assert version is not None
+        digests.append((version.tags["digest"], [(point.step, point.value) for point in history]))
+        assert not list((folder / "lake").rglob("checkpoint*"))
+        if kill:
+            assert run.info.run_id == killed.info.run_id
+    assert digests[0] == digests[1], "as if it had not been killed"
 
 
 @pytest.mark.slow

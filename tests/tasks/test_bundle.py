@@ -97,7 +97,11 @@ def test_manifest_says_what_is_in_the_folder(tmp_path: Path) -> None:
         for p in tmp_path.iterdir()
         if p.name != "bundle.json"
     }
-    assert manifest == {"format": 1, "labels": ["neutral", "negative", "positive"], "files": sums, **METADATA}
+    assert (
+        manifest
+        == {"format": 1, "labels": ["neutral", "negative", "positive"], "files": sums, "precision": "fp32"}
+        | METADATA
+    )
     assert predictor.digest == hashlib.sha256(content).hexdigest()
     assert predictor.metadata == manifest
 

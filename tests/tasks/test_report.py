@@ -11,6 +11,7 @@ from tasks.baselines import Baseline
 from tasks.behaviour import BehaviourExample, BehaviourResult
 from tasks.benchmark import BenchmarkResult
 from tasks.gate import Evidence, Verdict
+from tasks.quantization import Quantization
 from tasks.report import benchmark as page_of
 from tasks.report import table, training
 from tasks.slices import Slice
@@ -185,6 +186,8 @@ def test_training_page_has_every_epoch_and_score() -> None:
         network="pooled",
         rows=2520,
         epochs=epochs,
+        stopped="no better",
+        quantization=Quantization(precision="int8", fall=0.001, megabytes=12.1),
         scores=(scored(0.7), scored(0.8, "textblob")),
         device="CPU",
         seconds=12.3,
@@ -193,6 +196,7 @@ def test_training_page_has_every_epoch_and_score() -> None:
     assert page.startswith(
         "# Version 7: pooled network on TextBlob (weak) labels\n\n2,520 rows, CPU, fit in 12.3 s."
     )
+    assert "fell no more. Kept: int8 weights, 12.1 MB; 8 bits cost 0.10 points of macro recall." in page
     learned, scores = cells(page)
     assert learned == [["epoch", "loss", "val_loss"], ["1", "0.900", "1.000"], ["2", "0.500", "0.600"]]
     assert [row[:2] for row in scores[1:]] == [["version 7", "human"], ["version 7", "TextBlob (weak)"]]

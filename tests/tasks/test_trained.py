@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from blocks.lake import LakeError, LocalLake
+from tasks.quantization import Quantization
 from tasks.trained import BUNDLE, Fit, Fitted, Trained, fetch_bundle, find_trained, write_trained
 from tasks.training import TrainParameters
 from tests.bundles import build_bundle
@@ -26,7 +27,15 @@ def fitted(folder: Path, key: str = "first", flipped: bool = False) -> Fitted:
     digest = build_bundle(folder, flipped=flipped, made_for=key)
     epoch = {"loss": 0.5, "accuracy": 0.1, "val_loss": 0.25, "val_accuracy": 1 / 3}
     made = Trained(
-        fit=fit(key), rows=9, epochs=(epoch,), ends=(2_000,), scores=(), seconds=1.5, digest=digest
+        fit=fit(key),
+        rows=9,
+        epochs=(epoch,),
+        ends=(2_000,),
+        stopped="all epochs",
+        quantization=Quantization(precision="fp32", fall=None, megabytes=0.1),
+        scores=(),
+        seconds=1.5,
+        digest=digest,
     )
     return Fitted(made, {name: (folder / name).read_bytes() for name in BUNDLE})
 

@@ -12,13 +12,22 @@ import tensorflow as tf
 from keras import Model
 from pydantic import ValidationError
 
+from blocks.lake import LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from tasks import train
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
 from tasks.network import NetworkName
 from tasks.tokens import Tokens
-from tasks.training import Epoch, Examples, TrainingError, TrainParameters, fit, prepare_device
+from tasks.training import (
+    Examples,
+    State,
+    Stopped,
+    TrainingError,
+    TrainParameters,
+    fit,
+    prepare_device,
+)
 from tests.tweets import tiny_tokenizer, tweets
 
 VOCABULARY, LENGTH = 40, 7
@@ -42,9 +51,11 @@ def balanced(rows: int, seed: int) -> Examples:
     return toy([i % 3 for i in range(rows)], seed)
 
 
-def run(train: Examples, validation: Examples, **recipe: Any) -> tuple[Model, list[Epoch]]:
+def run(
+    train: Examples, validation: Examples, state: State | None = None, **recipe: Any
+) -> tuple[Model, State, Stopped]:
     parameters = TrainParameters.model_validate(RECIPE | recipe)
-    return fit(parameters, train, validation, VOCABULARY, EMBEDDINGS)
+    return fit(parameters, train, validation, VOCABULARY, EMBEDDINGS, state)
 
 
 def logits(model: Model, examples: Examples) -> np.ndarray:
@@ -64,7 +75,6 @@ class Lopsided(NamedTuple):
     """
 
     model: Model
-    history: list[Epoch]
 
 
 @pytest.fixture(scope="module")
@@ -76,25 +86,27 @@ def lopsided() -> Lopsided:
         ids[misleading, 0] = WORD[NEGATIVE]
         return made
 
-    return Lopsided(*run(examples(600, 1), examples(100, 2), epochs=4))
+    return Lopsided(run(examples(600, 1), examples(100, 2), epochs=4)[0])
 
 
 @pytest.mark.parametrize("name", ["pooled", pytest.param("stacked", marks=pytest.mark.slow)])
 def test_each_network_learns_what_one_word_tells(name: NetworkName) -> None:
     steps: list[int] = []
-    epochs: list[tuple[int, Epoch]] = []
+    states: list[State] = []
     train, validation = balanced(300, 1), balanced(60, 2)
-    model, history = fit(
+    model, state, stopped = fit(
         TrainParameters.model_validate(RECIPE | {"network": name}),
         *(train, validation, VOCABULARY, EMBEDDINGS),
         on_step=steps.append,
-        on_epoch=lambda number, metrics: epochs.append((number, metrics)),
+        on_epoch=states.append,
     )
+    history = state.history
     assert model.name == name
     assert np.mean(predicted(model, validation) == validation.targets) > 0.9
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert history[0].keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
-    assert epochs == list(enumerate(history))
+    assert [after.history for after in states] == [history[:1], history[:2], history]
+    assert stopped == "all epochs"
     assert steps == [1] * 10 * 3
 
 
@@ -115,8 +127,9 @@ def test_the_best_epochs_weights_are_kept() -> None:
     # What is right for training is wrong for validation: each epoch is worse than the one before.
     swapped = {NEUTRAL: WORD[NEGATIVE], NEGATIVE: WORD[POSITIVE], POSITIVE: WORD[NEUTRAL]}
     validation = toy([i % 3 for i in range(60)], 2, swapped)
-    model, history = run(balanced(300, 1), validation, epochs=6)
-    losses = [epoch["val_loss"] for epoch in history]
+    model, state, stopped = run(balanced(300, 1), validation, epochs=6)
+    losses = [epoch["val_loss"] for epoch in state.history]
+    assert stopped == "no better"
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 6, "patience is 2 epochs"
     shifted = logits(model, validation) + np.log(1 / 3)
@@ -126,19 +139,58 @@ def test_the_best_epochs_weights_are_kept() -> None:
 
 
 def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
-    warehouse: DuckDBWarehouse, tracking: LocalTracking, tmp_path: Path
+    warehouse: DuckDBWarehouse, lake: LocalLake, tracking: LocalTracking, tmp_path: Path
 ) -> None:
     warehouse.merge([tweets(train=60, validation=30, test=0)])
-    parameters = TrainParameters(learning_rate=1e30, epochs=2, tokenizer=tiny_tokenizer(tmp_path / "words"))
+    parameters = TrainParameters(
+        learning_rate=1e30, batch_size=4, tokenizer=tiny_tokenizer(tmp_path / "words")
+    )
     with pytest.raises(
-        TrainingError, match=r"not a number after epoch \d: lower --learning-rate \(now 1e\+30\)"
+        TrainingError, match=r"not a number in the first epoch: lower --learning-rate \(now 1e\+30\)"
     ):
-        train.fit.fn("identity", parameters, warehouse, tracking, "no flow run")
+        train.fit.fn("identity", parameters, warehouse, lake, tracking, "no flow run")
     client = tracking.client()
     assert client.search_model_versions() == []
     [run] = client.search_runs([tracking.prepare()])
     assert run.info.status == "FAILED"
     assert np.isfinite(list(run.data.metrics.values())).all()
+
+
+def test_after_a_good_epoch_a_loss_that_is_not_a_number_costs_no_more_than_its_epoch() -> None:
+    train, validation = balanced(300, 1), balanced(60, 2)
+    steps: list[int] = []
+
+    def spoil(state: State) -> None:
+        # What the optimizer remembers is no number: the first step of the next epoch spoils all weights.
+        for value in state.variables[-4:]:
+            value.fill(np.nan)
+
+    _, first, _ = run(train, validation, epochs=1)
+    after_one = predicted(run(train, validation, epochs=1)[0], validation)
+    spoil(first)
+    parameters = TrainParameters.model_validate(RECIPE | {"epochs": 3})
+    model, state, stopped = fit(
+        parameters, train, validation, VOCABULARY, EMBEDDINGS, first, on_step=steps.append
+    )
+    assert stopped == "not a number"
+    assert state.history == first.history
+    assert 1 <= len(steps) < 10, "no use in going on to the end of the epoch"
+    np.testing.assert_array_equal(predicted(model, validation), after_one)
+
+
+def test_going_on_gives_the_weights_of_a_fit_without_a_break() -> None:
+    train, validation = balanced(300, 1), balanced(60, 2)
+    states: list[State] = []
+    parameters = TrainParameters.model_validate(RECIPE)
+    whole, ended, _ = fit(parameters, train, validation, VOCABULARY, EMBEDDINGS, on_epoch=states.append)
+    steps: list[int] = []
+    resumed, again, stopped = fit(
+        parameters, train, validation, VOCABULARY, EMBEDDINGS, states[0], on_step=steps.append
+    )
+    assert (len(steps), stopped) == (20, "all epochs")
+    assert again.history == ended.history
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_missing_gpu_is_told_at_once_if_one_is_required() -> None:
@@ -165,9 +217,9 @@ from tests.tasks.test_training import balanced, run
 from tasks.training import prepare_device
 assert prepare_device(False)
 for seed in sys.argv[1:]:
-    model, history = run(balanced(90, 1), balanced(30, 2), seed=int(seed), epochs=1)
+    model, state, stopped = run(balanced(90, 1), balanced(30, 2), seed=int(seed), epochs=1)
     content = b"".join(weights.tobytes() for weights in model.get_weights())
-    print(hashlib.sha256(content).hexdigest(), history)
+    print(hashlib.sha256(content).hexdigest(), state.history)
 """
 
 

@@ -101,9 +101,10 @@ def to_onnx(model: "keras.Model") -> "onnx.ModelProto":
     for layer in recurrent[:-1]:
         hidden = graph.bidirectional(layer, hidden, last=False)
     hidden = graph.bidirectional(recurrent[-1], hidden, last=not recurrent[-1].return_sequences)
-    if recurrent[-1].return_sequences:
-        hidden = graph.mean_and_max(hidden)
     dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+    if recurrent[-1].return_sequences:
+        attention, heads, *dense = dense
+        hidden = graph.pool(hidden, attention, heads)
     for layer in dense:
         kernel, bias = layer.get_weights()
         hidden = graph.add("Gemm", [hidden, graph.constant(kernel), graph.constant(bias)])
@@ -163,8 +164,8 @@ class _Graph:
         shape = np.array([0, 2 * units] if last else [0, 0, 2 * units], np.int64)
         return self.add("Reshape", [state, self.constant(shape)])
 
-    def mean_and_max(self, sequence: str) -> str:
-        """Pool (T, B, D) over the real tokens, to (B, 2 D); an LSTM node gives 0 for padding."""
+    def pool(self, sequence: str, attention: Any, heads: Any) -> str:
+        """Pool (T, B, D) over the real tokens as `tasks.network` does; an LSTM node gives 0 for padding."""
         zero, one = self.constant(np.array(0, np.int32)), self.constant(np.array(1, np.int32))
         first, last = self.constant(np.array([0])), self.constant(np.array([-1]))
         lengths = self.add("Unsqueeze", [self.add("Cast", ["lengths"], to=1), last])  # (B, 1)
@@ -176,9 +177,18 @@ class _Graph:
         penalty = self.add(
             "Mul", [self.add("Cast", [padding], to=1), self.constant(np.array(-1e9, np.float32))]
         )
-        masked = self.add("Add", [sequence, self.add("Unsqueeze", [penalty, last])])
-        highest = self.add("ReduceMax", [masked, first], keepdims=0)
-        return self.add("Concat", [mean, highest], axis=-1)
+        penalty = self.add("Unsqueeze", [penalty, last])  # (T, B, 1)
+        highest = self.add("ReduceMax", [self.add("Add", [sequence, penalty]), first], keepdims=0)
+        looked = self.add("Tanh", [self.product(sequence, attention)])
+        scores = self.add("Add", [self.product(looked, heads), penalty])
+        weights = self.add("Transpose", [self.add("Softmax", [scores], axis=0)], perm=[1, 2, 0])
+        found = self.add("MatMul", [weights, self.add("Transpose", [sequence], perm=[1, 0, 2])])
+        return self.add("Concat", [mean, highest, self.add("Flatten", [found])], axis=-1)
+
+    def product(self, values: str, layer: Any) -> str:
+        """Add a dense layer over the last axis, without its activation."""
+        kernel, bias = map(self.constant, layer.get_weights())
+        return self.add("Add", [self.add("MatMul", [values, kernel]), bias])
 
 
 def _reorder(kernel: NDArray[np.float32]) -> NDArray[np.float32]:

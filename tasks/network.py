@@ -10,6 +10,8 @@ from tasks.labelling import LABELS
 if TYPE_CHECKING:
     import keras
 
+HEADS = 4
+
 NetworkName = Literal["pooled", "stacked"]
 
 
@@ -53,19 +55,27 @@ def _pooled(
         (384, "uniform") if embeddings is None else (embeddings.shape[1], initializers.Constant(embeddings))
     )
     hidden = layers.Embedding(vocabulary_size, width, mask_zero=True, embeddings_initializer=start)(ids)
+    hidden = layers.Dropout(0.15, noise_shape=(None, None, 1))(hidden)  # whole words
     hidden = layers.SpatialDropout1D(0.2)(hidden)
     hidden = layers.Bidirectional(layers.LSTM(96, return_sequences=True))(hidden)
-    hidden = layers.Dropout(0.3)(hidden)
-    hidden = layers.Dropout(0.4)(_mean_and_max(ids, hidden))
+    hidden = layers.Dropout(0.4)(_pool(ids, layers.Dropout(0.3)(hidden)))
     hidden = layers.Dropout(0.2)(layers.Dense(64, activation="relu")(hidden))
     return layers.Dense(len(LABELS))(hidden)
 
 
-def _mean_and_max(ids: "keras.KerasTensor", hidden: "keras.KerasTensor") -> "keras.KerasTensor":
-    """Pool (B, T, D) over the tokens that are no padding, to (B, 2 D)."""
-    from keras import ops
+def _pool(ids: "keras.KerasTensor", hidden: "keras.KerasTensor") -> "keras.KerasTensor":
+    """Pool (B, T, D) over the tokens that are no padding: mean, maximum and what each head looks for.
 
-    real = ops.expand_dims(ops.cast(ops.not_equal(ids, 0), hidden.dtype), -1)
+    Source of the heads: Lin et al., A Structured Self-attentive Sentence Embedding (ICLR 2017).
+    """
+    from keras import layers, ops
+
+    real = ops.expand_dims(ops.cast(ops.not_equal(ids, 0), hidden.dtype), -1)  # (B, T, 1)
     mean = ops.sum(hidden * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)
-    highest = ops.max(hidden * real - 1e9 * (1.0 - real), axis=1)
-    return ops.concatenate([mean, highest], axis=-1)
+    padding = -1e9 * (1.0 - real)
+    highest = ops.max(hidden * real + padding, axis=1)
+    looked = layers.Dense(64, activation="tanh", name="attention")(hidden)
+    scores = layers.Dense(HEADS, name="heads")(looked)
+    weights = ops.softmax(scores + padding, axis=1)  # (B, T, HEADS)
+    found = ops.matmul(ops.transpose(weights, (0, 2, 1)), hidden)  # (B, HEADS, D)
+    return ops.concatenate([mean, highest, layers.Flatten()(found)], axis=-1)

@@ -37,6 +37,7 @@ VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 VERSION_FILE = "version"  # in the bundle's folder: a bundle that is mounted over another brings its own
 GRACE = 25  # seconds to finish what has begun; SageMaker kills 30 s after SIGTERM
 BUSY = 4  # requests worked on at a time; more would only keep each other, and /ping, from the one core
+SHORT = 4096  # bytes of a body that is answered before going to a thread and back would pay
 HUNG = 60  # seconds after which a process that does not answer its parent is replaced
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -65,8 +66,10 @@ def create_app(predictor: Predictor, version: str) -> Starlette:
     async def invocations(request: Request) -> Response:
         kind = choose(", ".join(request.headers.getlist("accept")))
         body = await _body(request)
-        # In a thread, as a long batch must not keep /ping waiting: SageMaker gives it 2 seconds.
         content_type = request.headers.get("content-type")
+        if len(body) <= SHORT:
+            return answer(content_type, body, kind)
+        # In a thread, as a long batch must not keep /ping waiting: SageMaker gives it 2 seconds.
         return await get_running_loop().run_in_executor(threads, answer, content_type, body, kind)
 
     async def openapi(_: Request) -> Response:

@@ -38,9 +38,9 @@ def network(name: NetworkName, seed: int = 0) -> Model:
     """A network of which every weight is random, biases too."""
     random = np.random.default_rng(seed)
     size = TOKENIZER.get_vocab_size()
-    scale = 0.4 if name == "pooled" else 0.2  # neither saturated nor flat
     model = build_network(name, size, np.zeros((size, 8), np.float32))
-    model.set_weights([random.normal(0, scale, weights.shape) for weights in model.get_weights()])
+    # Neither saturated nor flat.
+    model.set_weights([random.normal(0, 0.2, weights.shape) for weights in model.get_weights()])
     return model
 
 

@@ -29,7 +29,7 @@ def margin(predictor: Predictor, text: str) -> float:
 
 
 @pytest.mark.parametrize("name", ["pooled", "stacked"])
-def test_it_is_a_quarter_as_large_and_answers_the_same(name: NetworkName, tmp_path: Path) -> None:
+def test_it_is_less_than_half_as_large_and_answers_the_same(name: NetworkName, tmp_path: Path) -> None:
     full = write_bundle(network(name), TOKENIZER, tmp_path, METADATA, TEXTS[:3])
     size = (tmp_path / "model.onnx").stat().st_size
     texts = [text for text in [*TEXTS, *words(300)] if margin(full, text) > 0.3]
@@ -39,7 +39,7 @@ def test_it_is_a_quarter_as_large_and_answers_the_same(name: NetworkName, tmp_pa
     predictor, found = quantize_bundle(tmp_path, full, texts, targets)
     assert found.precision == "int8"
     assert found.fall is not None and found.fall <= TOLERANCE
-    assert (tmp_path / "model.onnx").stat().st_size < 0.35 * size
+    assert (tmp_path / "model.onnx").stat().st_size < 0.45 * size, "with the full embeddings, a quarter"
     assert found.megabytes == pytest.approx((tmp_path / "model.onnx").stat().st_size / 1e6, abs=0.05)
     difference = np.abs(predictor.probabilities(texts) - before)
     assert 0 < difference.max() < 0.2
@@ -51,13 +51,14 @@ def test_it_is_a_quarter_as_large_and_answers_the_same(name: NetworkName, tmp_pa
 
 def test_it_stays_as_it_was_where_8_bits_cost_too_much(tmp_path: Path) -> None:
     model = network("pooled")
-    weights = model.get_weights()
+    weights = [2 * value for value in model.get_weights()]  # the labels shall differ
     weights[0][RARE] = 500  # against this, all other embeddings become the same few integers
     model.set_weights(weights)
     texts = words(200)
     full = write_bundle(model, TOKENIZER, tmp_path, METADATA, texts[:3])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     targets = full.probabilities(texts).argmax(axis=1).astype(np.int8)
+    assert len(set(targets)) > 1
     predictor, found = quantize_bundle(tmp_path, full, texts, targets)
     assert found.precision == "fp32"
     assert found.fall is not None and found.fall > TOLERANCE

@@ -25,11 +25,12 @@ test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, Po
 test-all: setup  ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: setup  ## Check style, types and workflows
+lint: setup  ## Check style, types, workflows and the template of AWS
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/actionlint
 	@$(BIN)/zizmor --offline --quiet --pedantic --strict-collection .github
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/cfn-lint --include-experimental --regions ALL_REGIONS -- deployments/aws.yaml
 
 ui: setup  ## Show the runs and models of this machine on ports 4200 and 5000
 	@mkdir -p $(PREFECT_HOME) .local/mlflow

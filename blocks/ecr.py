@@ -10,7 +10,7 @@ from typing import Any
 from prefect_aws import AwsCredentials
 from pydantic import Field
 
-from blocks.aws import client, pairs, trouble
+from blocks.aws import client, code, pairs, trouble
 from blocks.images import KINDS, Images, ImagesError, TakenError
 from blocks.role import BlockError, Resource
 
@@ -51,7 +51,6 @@ class EcrImages(Images):
         tag, api = _tag(image), self._api
         with closing(DockerClient.from_env()) as engine:
             local = engine.images.get(image)
-            self._prepare(api)
             target = f"{self._host(api)}/{self.repository}"
             if stored := self._stored(api, tag):
                 if local.id not in stored:
@@ -60,6 +59,7 @@ class EcrImages(Images):
                         "give this one another tag."
                     )
                 return f"{target}@{stored[0]}"
+            self._prepare(api)
             local.tag(target, tag)
             try:
                 digest = self._push(api, engine, target, tag)
@@ -134,20 +134,35 @@ class EcrImages(Images):
         return MINE.items() <= {tag["Key"]: tag["Value"] for tag in tags}.items()
 
     def _prepare(self, api: Any) -> None:
-        """Make the repository if it is missing; one that is there is left as it is."""
-        if self._exists(api):
+        """Make the repository if it is missing; of one that is there, only finish what was cut off here."""
+        arn = self._arn(api)
+        if arn is not None and not self._is_half_made(api, arn):
             return
-        try:
-            api.create_repository(
-                repositoryName=self.repository,
-                tags=pairs(MINE),
-                imageTagMutability="IMMUTABLE",
-                imageScanningConfiguration={"scanOnPush": True},
-            )
-        except api.exceptions.RepositoryAlreadyExistsException:
-            return  # somebody else has made it meanwhile
+        if arn is None:
+            try:
+                api.create_repository(
+                    repositoryName=self.repository,
+                    tags=pairs(MINE),
+                    imageTagMutability="IMMUTABLE",
+                    imageScanningConfiguration={"scanOnPush": True},
+                )
+            except api.exceptions.RepositoryAlreadyExistsException:
+                return  # somebody else has made it meanwhile
         policy = json.dumps({"rules": _rules(self.keep)})
         api.put_lifecycle_policy(repositoryName=self.repository, lifecyclePolicyText=policy)
+
+    def _is_half_made(self, api: Any, arn: str) -> bool:
+        """Tell whether it was made here and lacks its lifecycle: a deploy was killed in between."""
+        try:
+            if not self._is_ours(api, arn):
+                return False
+            api.get_lifecycle_policy(repositoryName=self.repository)
+        except api.exceptions.LifecyclePolicyNotFoundException:
+            return True
+        except api.exceptions.ClientError as error:
+            if code(error) != "AccessDeniedException":
+                raise
+        return False  # who may not look has not made it
 
     def _stored(self, api: Any, tag: str) -> tuple[str, str] | None:
         """Return the digests of manifest and configuration that are stored under a tag.
@@ -197,7 +212,10 @@ def _digest(answers: Iterable[dict[str, Any]], target: str) -> str:
     for answer in answers:
         if "error" in answer:
             reason = str(answer["error"])
-            message = f"Pushing {target} failed: {reason}. Nothing refers to it; push again."
+            remedy = "push again"
+            if re.search(r"\b5\d\d\b|no space|unknown error", reason):  # all that it says of a full disk
+                remedy = "see the log of that registry, make room if its disk is full, and push again"
+            message = f"Pushing {target} failed: {reason.rstrip('.')}. Nothing refers to it; {remedy}."
             if re.search("denied|authori[sz]|no basic auth|expired", reason, re.IGNORECASE):
                 raise _DeniedError(message)
             if "immutable" in reason:

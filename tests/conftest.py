@@ -13,6 +13,7 @@ from blocks.process import LocalEndpoint
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.cli import quiet
+from tests.cloud import missing, sudo
 
 pytest_plugins = [
     "tests.cloud.snowflake_server",
@@ -87,16 +88,16 @@ def blocks(
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a file system in memory; needs root."""
+    """Mount a file system in memory, or mount it anew with other options."""
     folder = tmp_path / "mounted"
     folder.mkdir()
 
     def mounted(options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        command = [*sudo(), "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         if subprocess.run(command, capture_output=True).returncode != 0:
-            pytest.skip("mounting is not permitted here")
+            missing("mounting is not permitted here")
         return folder
 
     yield mounted
     if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run([*sudo(), "umount", str(folder)], check=True)

@@ -11,14 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.linters import MAKEFILE, lint
 from tests.workflows import ROOT, WORKFLOWS, jobs, loaded, steps
 
-MAKEFILE = (ROOT / "Makefile").read_text()
 PAGE = (ROOT / "docs" / "ci.md").read_text()
 IAM = sorted((ROOT / "deployments" / "iam").glob("*.json"))
-LINTERS = [
-    line.lstrip("\t@") for line in re.findall(r"^lint:.*\n((?:\t.*\n)+)", MAKEFILE, re.M)[0].splitlines()
-]
 
 
 def declared() -> list[dict[str, Any]]:
@@ -28,14 +25,6 @@ def declared() -> list[dict[str, Any]]:
 
 def flow(deployment: dict[str, Any]) -> str:
     return str(deployment["entrypoint"]).rpartition(":")[2]
-
-
-def lint(folder: Path, linter: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of `make lint` in a folder that holds workflows."""
-    command = next(line for line in LINTERS if f"/{linter}" in line).replace(
-        "$(BIN)", str(ROOT / ".venv/bin")
-    )
-    return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture

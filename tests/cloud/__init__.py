@@ -16,6 +16,11 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
+def sudo() -> list[str]:
+    """Return what a command begins with that needs root's rights."""
+    return [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports of this machine that nothing listens on, and that no connection takes by itself."""
     found: list[int] = []

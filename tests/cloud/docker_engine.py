@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cloud import missing
+from tests.cloud import missing, sudo
 from tests.cloud.gateway import HOST
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def debian() -> Iterator[Callable[[], Path]]:
         return folder
 
     yield make
-    subprocess.run([*_sudo(), "rm", "-rf", str(folder)], check=True)
+    subprocess.run([*sudo(), "rm", "-rf", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -213,13 +213,9 @@ def _tag(content: bytes = b"") -> str:
     return sha256(content + Path(__file__).read_bytes()).hexdigest()[:12]
 
 
-def _sudo() -> list[str]:
-    return [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-
-
 def _debootstrap(root: Path) -> None:
     packages = "python3,python3-venv,python3-pip,ca-certificates,libgomp1,make"
-    command = [*_sudo(), "debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, str(root)]
+    command = [*sudo(), "debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, str(root)]
     done = subprocess.run([*command, *_mirror()], capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         missing(f"debootstrap fails: {done.stdout[-1000:]}{done.stderr[-1000:]}")
@@ -251,7 +247,7 @@ def _import(
 ) -> None:
     """Make an image of a Debian's root, its certificates, and what else tar is told to add."""
     command = [
-        *(*_sudo(), "tar", "--create", "--transform=s,^certificates,etc/ssl/&,", *flags),
+        *(*sudo(), "tar", "--create", "--transform=s,^certificates,etc/ssl/&,", *flags),
         *("--directory", str(debian / "root"), "."),
         *("--directory", str(debian), "certificates.pem", *more),
     ]

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ CONFIG = """
 version: 0.1
 storage:
   filesystem:
-    rootdirectory: {folder}/images
+    rootdirectory: {disk}/images
 http:
   addr: 127.0.0.1:{port}
 auth:
@@ -94,21 +94,42 @@ class _Told:
 
 @pytest.fixture(scope="session")
 def ecr_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ecr]:
+    folder, [moto] = tmp_path_factory.mktemp("registry"), free_ports(1)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(moto)]
+    with (
+        running(command, moto, folder),
+        Gateway(moto) as api,
+        registry(folder, folder, f"http://127.0.0.1:{moto}") as gateway,
+    ):
+        yield Ecr(api, gateway)
+
+
+@pytest.fixture
+def small_ecr(ecr: Ecr, mount: Callable[[str], Path], tmp_path: Path) -> Iterator[Ecr]:
+    """Give out ECR whose registry has room for 2 MB; `mount("remount,size=…")` gives it more."""
+    with registry(tmp_path, mount("size=2m"), ecr.api.url) as gateway:
+        yield Ecr(ecr.api, gateway)
+
+
+@contextmanager
+def registry(folder: Path, disk: Path, moto: str) -> Iterator[Gateway]:
+    """Run a registry as long as the block lasts.
+
+    Args:
+        folder: Where its settings and its log go.
+        disk: Where its images go.
+        moto: Address of what has to know of them.
+    """
     for program, package in (("docker-registry", "docker-registry"), ("htpasswd", "apache2-utils")):
         if shutil.which(program) is None:
             missing(f"{program} is not installed: apt install {package}")
-    folder = tmp_path_factory.mktemp("registry")
-    user, (port, moto) = f"AWS:{ACCOUNT}-auth-token".split(":"), free_ports(2)
+    user, [port] = f"AWS:{ACCOUNT}-auth-token".split(":"), free_ports(1)
     hashed = subprocess.run(["htpasswd", "-Bbn", *user], check=True, capture_output=True, text=True).stdout
     (folder / "htpasswd").write_text(hashed)
-    (folder / "config.yml").write_text(CONFIG.format(folder=folder, port=port))
-    with (
-        running(["docker-registry", "serve", str(folder / "config.yml")], port, folder),
-        running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(moto)], moto, folder),
-        Gateway(moto) as api,
-        Gateway(port, _Told(f"http://127.0.0.1:{moto}")) as registry,
-    ):
-        yield Ecr(api, registry)
+    (folder / "config.yml").write_text(CONFIG.format(folder=folder, disk=disk, port=port))
+    command = ["docker-registry", "serve", str(folder / "config.yml")]
+    with running(command, port, folder), Gateway(port, _Told(moto)) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -3,8 +3,13 @@
 import io
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +17,7 @@ import yaml
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from blocks.ecr import EcrImages
+from blocks.ecr import EcrImages, _digest, _rules
 from blocks.images import Images, ImagesError, LocalImages, TakenError
 from blocks.role import ROOT
 from deployments.image import BUILD
@@ -20,6 +25,7 @@ from tasks.image import NAME
 from tests.cloud.gateway import Request
 from tests.cloud.registry_server import ACCOUNT, REGION, Ecr
 
+LOGIN = {"username": "AWS", "password": f"{ACCOUNT}-auth-token"}
 SECRET = "planted-3b9e-secret"
 EXPIRED = b"""{"errors": [{"code": "DENIED",
     "message": "Your authorization token has expired. Reauthenticate and try again."}]}"""
@@ -76,8 +82,7 @@ def test_what_is_published_can_be_pulled(images: EcrImages, image: str, engine: 
     identity = engine.images.get(image).id
     for tag in engine.images.get(image).tags:
         engine.images.remove(tag, force=True)
-    login = {"username": "AWS", "password": f"{ACCOUNT}-auth-token"}
-    pulled = engine.images.pull(reference, auth_config=login)
+    pulled = engine.images.pull(reference, auth_config=LOGIN)
     assert pulled.id == identity
     engine.images.get(reference).tag("sentiment-hello", "1")
 
@@ -125,8 +130,75 @@ def test_a_missing_repository_is_made_by_the_first_image(images: EcrImages, imag
 def test_a_repository_that_is_there_is_left_as_it_is(images: EcrImages, image: str, ecr: Ecr) -> None:
     ecr.api.requests.clear()
     images.publish(image)
-    assert called(ecr) == {"ecr:DescribeRepositories", "ecr:GetAuthorizationToken", "ecr:BatchGetImage"}
-    assert called(ecr) <= allowed("github")
+    asks = "ecr:ListTagsForResource"  # whether it was made here; who may not ask has not made it
+    assert called(ecr) - {asks} == {
+        "ecr:DescribeRepositories",
+        "ecr:GetAuthorizationToken",
+        "ecr:BatchGetImage",
+    }
+    assert called(ecr) - {asks} <= allowed("github")
+
+    fresh = images.model_copy(update={"repository": ecr.repository()})
+    refuse(ecr, asks)
+    assert fresh.publish(image) == fresh.find(image)
+
+
+def refuse(ecr: Ecr, call: str) -> None:
+    """Deny the next call of a kind."""
+    denied = b'{"__type": "AccessDeniedException", "message": "no"}'
+
+    def hook(request: Request) -> None:
+        if request.headers["X-Amz-Target"].endswith(call.removeprefix("ecr:")):
+            ecr.api.before = None
+            ecr.api.fail(400, 1, body=denied)
+
+    ecr.api.before = hook
+
+
+def test_a_repository_that_a_killed_publisher_has_begun_is_finished(
+    images: EcrImages, image: str, ecr: Ecr
+) -> None:
+    begun = images.model_copy(update={"repository": f"{images.repository}-begun"})
+    killed = start(begun, image)
+
+    def kill(request: Request) -> None:
+        if request.headers["X-Amz-Target"].endswith("PutLifecyclePolicy"):
+            ecr.api.before = None
+            killed.kill()
+            killed.wait()
+            ecr.api.fail(503, 1)  # it never arrived
+
+    ecr.api.before = kill
+    assert killed.wait(60) == -signal.SIGKILL
+    api = ecr.client()
+    with pytest.raises(api.exceptions.LifecyclePolicyNotFoundException):
+        api.get_lifecycle_policy(repositoryName=begun.repository)
+
+    assert begun.publish(image) == begun.find(image)
+    policy = api.get_lifecycle_policy(repositoryName=begun.repository)["lifecyclePolicyText"]
+    assert json.loads(policy) == {"rules": _rules(begun.keep)}
+    theirs = json.dumps({"rules": _rules(3)})  # set by somebody since
+    api.put_lifecycle_policy(repositoryName=begun.repository, lifecyclePolicyText=theirs)
+    api.batch_delete_image(repositoryName=begun.repository, imageIds=[{"imageTag": "sentiment-hello-1"}])
+    assert begun.publish(image)
+    policy = api.get_lifecycle_policy(repositoryName=begun.repository)["lifecyclePolicyText"]
+    assert json.loads(policy) == json.loads(theirs)
+
+
+PUBLISH = """
+import json, sys
+from blocks.ecr import EcrImages
+block, image = json.loads(sys.argv[1])
+EcrImages(**block).publish(image)
+"""
+
+
+def start(images: EcrImages, image: str) -> "subprocess.Popen[bytes]":
+    """Publish in a process of its own."""
+    block = images.model_dump(mode="json", include={"repository", "registry", "endpoint"})
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "test", "region_name": REGION}
+    given = json.dumps([block | {"credentials": keys}, image])
+    return subprocess.Popen([sys.executable, "-c", PUBLISH, given], cwd=ROOT)
 
 
 def called(ecr: Ecr) -> set[str]:
@@ -175,14 +247,38 @@ def test_a_password_that_ends_in_mid_push_is_fetched_anew(images: EcrImages, ima
 
 
 def test_a_registry_without_room_is_named_and_nothing_refers_to_what_was_begun(
-    images: EcrImages, image: str, ecr: Ecr
+    images: EcrImages, small_ecr: Ecr, mount: Callable[[str], Path], engine: Any
 ) -> None:
-    ecr.registry.fail(507, None, path="/manifests/", body=b'{"errors": [{"code": "NO_SPACE"}]}')
-    error = failure(images, image)
-    assert error.transient and "507" in str(error)
-    assert images.find(image) is None
-    ecr.registry.mend()
-    assert images.publish(image) == images.find(image)
+    name = "sentiment-hello:1"
+    engine.api.import_image_from_data(_archive(os.urandom(4_000_000)), repository="sentiment-hello", tag="1")
+    images = images.model_copy(update={"registry": small_ecr.host})
+    try:
+        error = failure(images, name)
+        target = f"{small_ecr.host}/{images.repository}:sentiment-hello-1"
+        assert str(error).startswith(f"Pushing {target} failed: ")
+        assert "make room if its disk is full" in str(error) and error.transient
+        assert sum(file.stat().st_size for file in mount("remount,size=2m").rglob("*")) > 1_500_000, "half"
+        assert not [r for r in small_ecr.registry.requests if "/manifests/" in r.path and r.method == "PUT"]
+        assert images.find(name) is None
+        mount("remount,size=9m")
+        assert images.publish(name) == images.find(name)
+        assert engine.images.pull(images.find(name), auth_config=LOGIN).id == engine.images.get(name).id
+    finally:
+        engine.images.remove(engine.images.get(name).id, force=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("received unexpected HTTP status: 507 Insufficient Storage", "make room"),
+        ("unknown: write /var/lib/registry/data: no space left on device", "make room"),
+        ("dial tcp 10.0.0.1:5000: connect: connection refused", "Nothing refers to it; push again"),
+    ],
+)
+def test_what_a_registry_says_leads_to_a_remedy(said: str, remedy: str) -> None:
+    with pytest.raises(ImagesError, match=remedy) as caught:
+        _digest([{"status": "Preparing"}, {"error": said}], "10.0.0.1:5000/sentiment:1")
+    assert caught.value.transient and said in str(caught.value)
 
 
 def test_a_digest_that_the_registry_does_not_confirm_is_an_error(

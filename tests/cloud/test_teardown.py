@@ -1,7 +1,11 @@
 """Taking it down in AWS: all that the project made is gone, all that others made is as it was."""
 
 import itertools
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
@@ -221,6 +226,66 @@ def test_all_of_ours_goes_in_several_tries_and_nothing_of_others(
     assert kinds(teardown(YES)) == []
     assert account.state() == neighbours
     assert account.calls() <= ALLOWED, "more than the policy of who deploys allows"
+
+
+STEPS = [
+    ("application-autoscaling:DeregisterScalableTarget", "sagemaker"),
+    ("sagemaker:DeleteEndpoint", "sagemaker"),
+    ("sagemaker:DeleteModel", "sagemaker"),
+    ("sagemaker:DeleteEndpointConfig", "sagemaker"),
+    ("cloudwatch:DeleteAlarms", "sagemaker"),
+    ("ecr:DeleteRepository", "ecr"),
+]
+"""The calls that delete, in their order, and whose API they reach."""
+
+
+@pytest.mark.timeout(600)
+def test_a_teardown_that_is_killed_at_each_step_is_finished_by_the_next(
+    account: Account, neighbours: dict[str, Any], release: Release
+) -> None:
+    """One after the other: each finds what the one before has left, and gets one step further.
+
+    To be killed after a step is to be killed before the next one.
+    """
+    account.endpoint.deploy(release, smoke_test)
+    ours = account.state().keys() - neighbours.keys()
+    account.sagemaker.api.requests.clear()
+    account.ecr.api.requests.clear()
+    for call, service, arrives in ((*STEPS[0], False), *((*step, True) for step in STEPS)):
+        left = len(account.state())
+        kill_at(getattr(account, service).api, call, arrives)
+        deadline = time.monotonic() + 10
+        while len(now := account.state()) == left and arrives and time.monotonic() < deadline:
+            time.sleep(0.1)  # an endpoint is not gone at once
+        assert {name: now[name] for name in neighbours} == neighbours, "of others nothing was touched"
+        assert now.keys() <= neighbours.keys() | ours
+        assert arrives == (len(now) < left), f"{call} is the step that it was killed at"
+    assert account.state() == neighbours
+    assert kinds(teardown(YES)) == []
+    assert account.calls() <= ALLOWED, "more than the policy of who deploys allows"
+
+
+def kill_at(gateway: Gateway, call: str, arrives: bool) -> None:
+    """Tear down in a process of its own, and kill that when it makes a call, which AWS hears of or not."""
+    script = "from flows.teardown import *; teardown(TeardownParameters(yes=True))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
+        stderr=subprocess.DEVNULL,
+    )
+
+    def hook(request: Request) -> None:
+        if operation(request) == call:
+            gateway.before = None
+            process.kill()
+            process.wait()
+            if not arrives:
+                gateway.fail(503, 1)
+
+    gateway.before = hook
+    assert process.wait(60) == -signal.SIGKILL, f"{call} was never made"
+    gateway.before = None
 
 
 def test_what_is_not_ours_under_our_names_is_left_and_said_so(account: Account) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from blocks.cloud import Environment
+from tests.linters import lint
 from tests.template import (
     PARAMETERS,
     POLICIES,
@@ -53,6 +54,31 @@ def test_every_reference_leads_somewhere_and_every_parameter_is_used() -> None:
         else:
             assert name in PSEUDO | types.keys() | template["Parameters"].keys(), name
     assert template["Parameters"].keys() <= used
+
+
+DEFECTS = {
+    "E3002": ("VersioningConfiguration:", "Versioning:"),
+    "E3030": ("ImageTagMutability: IMMUTABLE", "ImageTagMutability: MUTABEL"),
+    "W3037": ("Action: iam:PassRole", "Action: iam:HandOnRole"),
+    "E3012": ("VolumeSize: 50", "VolumeSize: large"),
+}
+"""Rules of cfn-lint, and what breaks them."""
+
+
+def test_its_linter_finds_nothing_but_what_is_planted(tmp_path: Path) -> None:
+    template = tmp_path / "deployments" / "aws.yaml"
+    template.parent.mkdir()
+    template.write_text(TEMPLATE)
+    result = lint(tmp_path, "cfn-lint")
+    assert result.returncode == 0, result.stdout + result.stderr
+    planted = TEMPLATE
+    for sound, broken in DEFECTS.values():
+        assert sound in planted
+        planted = planted.replace(sound, broken, 1)
+    template.write_text(planted)
+    result = lint(tmp_path, "cfn-lint")
+    assert result.returncode != 0
+    assert set(re.findall(r"^[EW]\d{4}\b", result.stdout, re.M)) == set(DEFECTS), result.stdout
 
 
 def test_it_keeps_to_what_cloudformation_reads() -> None:

@@ -15,7 +15,7 @@ from tasks.progress import logger
 
 NAME = "sentiment-serve"
 APP = ROOT / "containers" / "serve"
-PACKAGES = ("numpy", "onnxruntime", "starlette", "tokenizers", "uvicorn")
+PACKAGES = ("httptools", "numpy", "onnxruntime", "starlette", "tokenizers", "uvicorn", "uvloop")
 """What the app imports."""
 NEEDLESS = {"huggingface-hub"}
 """What those ask for and the app does not use: its tokenizer is a file, and nothing is downloaded."""

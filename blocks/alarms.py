@@ -1,5 +1,6 @@
 """Alarms of an endpoint: what must not happen while it serves, least of all while traffic shifts."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from blocks.autoscaling import VARIANT
 from blocks.aws import code, pairs
 from blocks.endpoint import EndpointError
+
+SETTINGS = (
+    *(
+        "AlarmName",
+        "AlarmDescription",
+        "ActionsEnabled",
+        "OKActions",
+        "AlarmActions",
+        "InsufficientDataActions",
+    ),
+    *("Namespace", "MetricName", "Dimensions", "Statistic", "ExtendedStatistic", "Unit", "Period"),
+    *("EvaluationPeriods", "DatapointsToAlarm", "Threshold", "ComparisonOperator", "TreatMissingData"),
+)
+"""What DescribeAlarms says of an alarm that PutMetricAlarm takes."""
 
 
 class Alarms(BaseModel):
@@ -76,6 +91,21 @@ def quiet(client: Any, endpoint: str) -> list[str]:
 def there(client: Any, endpoint: str, arn: str, tags: dict[str, str]) -> list[str]:
     """Return the names of the alarms that are there and an endpoint's."""
     return [name for name in names(endpoint) if _is_ours(client, arn + name, tags)]
+
+
+def remember(client: Any, endpoint: str, arn: str, tags: dict[str, str]) -> Callable[[], None]:
+    """Return a function that brings the alarms that are an endpoint's back to how they are now."""
+    former = there(client, endpoint, arn, tags)
+    alarms = client.describe_alarms(AlarmNames=former)["MetricAlarms"] if former else []
+
+    def restore() -> None:
+        if fresh := sorted(set(there(client, endpoint, arn, tags)) - set(former)):
+            client.delete_alarms(AlarmNames=fresh)
+        for alarm in alarms:
+            settings = {key: alarm[key] for key in SETTINGS if key in alarm}
+            client.put_metric_alarm(**settings, Tags=pairs(tags))
+
+    return restore
 
 
 def remove(client: Any, endpoint: str, arn: str, tags: dict[str, str]) -> bool:

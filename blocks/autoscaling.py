@@ -1,5 +1,6 @@
 """Autoscaling of an endpoint: more instances under load."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,12 +43,27 @@ class Autoscaling(BaseModel):
 
 def there(client: Any, endpoint: str) -> list[str]:
     """Return the names of an endpoint's targets of autoscaling."""
-    found = client.describe_scalable_targets(
-        ServiceNamespace="sagemaker",
-        ResourceIds=[_target(endpoint)["ResourceId"]],
-        ScalableDimension=DIMENSION,
-    )["ScalableTargets"]
-    return [target["ResourceId"] for target in found]
+    return [target["ResourceId"] for target in _described(client, endpoint)]
+
+
+def remember(client: Any, endpoint: str) -> Callable[[], None]:
+    """Return a function that brings an endpoint's autoscaling back to how it is now."""
+    of = _target(endpoint)
+    targets = _described(client, endpoint)
+    policies = client.describe_scaling_policies(**of)["ScalingPolicies"] if targets else []
+
+    def restore() -> None:
+        if not targets:
+            remove(client, endpoint)
+        for target in targets:
+            client.register_scalable_target(
+                **of, MinCapacity=target["MinCapacity"], MaxCapacity=target["MaxCapacity"]
+            )
+        for policy in policies:
+            kept = ("PolicyName", "PolicyType", "TargetTrackingScalingPolicyConfiguration")
+            client.put_scaling_policy(**of, **{key: policy[key] for key in kept})
+
+    return restore
 
 
 def remove(client: Any, endpoint: str) -> bool:
@@ -56,6 +72,15 @@ def remove(client: Any, endpoint: str) -> bool:
     if found:
         client.deregister_scalable_target(**_target(endpoint))  # and its policy
     return bool(found)
+
+
+def _described(client: Any, endpoint: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.describe_scalable_targets(
+        ServiceNamespace="sagemaker",
+        ResourceIds=[_target(endpoint)["ResourceId"]],
+        ScalableDimension=DIMENSION,
+    )["ScalableTargets"]
+    return found
 
 
 def _target(endpoint: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -19,6 +19,8 @@ from blocks.hosting import Instances, Serverless
 from blocks.log import logger
 from blocks.role import BlockError, Resource
 from blocks.versions import PASSED, Versions
+
+_Restore = tuple[Callable[[], None], ...]
 
 MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 REMEDIES = {
@@ -161,6 +163,11 @@ class SageMakerEndpoint(Endpoint):
     def _replace(self, before: _State | None, wanted: str, release: Release, check: Check) -> None:
         """Make a configuration serve in place of another one, and bring that back unless all is well."""
         answers = False
+        scaling, watch = self._client("application-autoscaling"), self._client("cloudwatch")
+        settings = (
+            autoscaling.remember(scaling, self.name),
+            alarms.remember(watch, self.name, self._alarm_arn, self._mine),
+        )
         try:
             self._put(wanted, release)
             self._scale()
@@ -171,7 +178,7 @@ class SageMakerEndpoint(Endpoint):
         except Exception as error:
             found = error if isinstance(error, BlockError) else self.explain(error)
             if answers or not (found and found.transient):  # else the next try goes on from here
-                self._undo(before, wanted, found or error)
+                self._undo(before, wanted, found or error, settings)
             raise
 
     def _put(self, wanted: str, release: Release) -> None:
@@ -218,14 +225,16 @@ class SageMakerEndpoint(Endpoint):
             how = self.hosting.update(watching, self.timeout, state.scaled)
         sagemaker.update_endpoint(**names, **how)
 
-    def _undo(self, before: _State | None, wanted: str, error: Exception) -> None:
-        """Bring back what served before, and remove what was made for a version that will not do."""
+    def _undo(self, before: _State | None, wanted: str, error: Exception, settings: _Restore) -> None:
+        """Bring back what served before, with its scaling and alarms, and remove what will not do."""
         logger().warning("The endpoint %s does not take %s: %s", self.name, wanted, error)
         try:
             now = self._settled()
             passed = self._versions.passed()
+            back = before.config if before else ""
             if now and (now.config == wanted or now.status == "Failed"):
                 if old := self._former(before, wanted, passed):
+                    back = old
                     self._switch(old, now, back=True)
                     now = self._settled(since=now.modified)
                     if now is None or not now.serves(old):
@@ -233,10 +242,12 @@ class SageMakerEndpoint(Endpoint):
                 else:
                     self._unscale()
                     self._client("sagemaker").delete_endpoint(EndpointName=self.name)
-                    self._settled(since=now.modified)
-                    self._unwatch()
-            elif now is None:
+                    now = self._settled(since=now.modified)
+            if now is None:
                 self._unwatch()
+            elif now.config == back:  # else it is another deploy's
+                for restore in settings:
+                    restore()
             if wanted not in passed:
                 self._versions.discard(wanted)
         except Exception as second:

@@ -268,6 +268,7 @@ def statements(path: Path) -> list[dict[str, Any]]:
 SERVICES = "application-autoscaling|cloudwatch|ecr|iam|logs|s3|sagemaker|sts"
 EVERYWHERE = {  # what AWS grants for no less than everything
     "application-autoscaling:DescribeScalableTargets",
+    "application-autoscaling:DescribeScalingPolicies",
     "cloudwatch:DescribeAlarms",
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
+from blocks.autoscaling import DIMENSION, VARIANT
 from blocks.ecr import EcrImages
 from blocks.endpoint import Deployment, Endpoint, EndpointError, Release
 from blocks.hosting import Alarms, Autoscaling, Capture, Instances, Serverless, Shift
@@ -311,7 +312,7 @@ def test_an_alarm_that_the_old_version_sets_off_does_not_keep_it(bench: Bench) -
     def fire() -> None:  # this late, for moto forgets the state of an alarm that is put again; AWS does not
         cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="test")
 
-    on(bench, "cloudwatch:DescribeAlarms", fire)
+    on(bench, "cloudwatch:DescribeAlarms", fire, times=2)  # the first one looks at what to restore
     bench.deploy("2")
     bench.requires("2")
     [asked] = [json.loads(r.body) for r in bench.sagemaker.api.requests if is_call(r, "UpdateEndpoint")]
@@ -416,6 +417,44 @@ def test_settings_reach_aws_and_leave_again(bench: Bench) -> None:
     [variant] = config["ProductionVariants"]
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 1024, "MaxConcurrency": 5}
     assert bench.there()["targets"] == bench.there()["alarms"] == []
+
+
+def test_a_version_that_will_not_do_leaves_scaling_and_alarms_as_they_were(bench: Bench) -> None:
+    def settings() -> tuple[list[Any], ...]:
+        name, watch = bench.endpoint.name, bench.sagemaker.client("cloudwatch")
+        scaling = bench.sagemaker.client("application-autoscaling")
+        of = {"ServiceNamespace": "sagemaker", "ScalableDimension": DIMENSION}
+        resource = f"endpoint/{name}/variant/{VARIANT}"
+        targets = scaling.describe_scalable_targets(**of, ResourceIds=[resource])["ScalableTargets"]
+        policies = scaling.describe_scaling_policies(**of, ResourceId=resource)["ScalingPolicies"]
+        alarms = watch.describe_alarms(AlarmNames=[f"{name}-5xx", f"{name}-latency"])["MetricAlarms"]
+        return (
+            [(target["MinCapacity"], target["MaxCapacity"]) for target in targets],
+            [policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] for policy in policies],
+            [(alarm["MetricName"], alarm["Threshold"], alarm["Dimensions"]) for alarm in alarms],
+            [watch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"] for alarm in alarms],
+        )
+
+    plain = Instances(count=2, shift=Shift(wait=0), alarms=None)
+    rich = plain.model_copy(
+        update={"autoscaling": Autoscaling(max_count=4, invocations=500), "alarms": Alarms(latency_ms=300)}
+    )
+    richer = plain.model_copy(
+        update={"autoscaling": Autoscaling(max_count=8, invocations=900), "alarms": Alarms(latency_ms=900)}
+    )
+    for good, bad in ((plain, rich), (rich, richer), (rich, plain)):
+        bench.endpoint = changed(bench.endpoint, good)
+        bench.deploy("1")
+        before = settings()
+        assert [len(part) for part in before] == ([0, 0, 0, 0] if good is plain else [1, 1, 2, 2])
+        bench.endpoint = changed(bench.endpoint, bad)
+        with pytest.raises(SmokeTestError):
+            bench.deploy("2", flipped=True)
+        assert settings() == before
+        with pytest.raises(EndpointError, match="ping health check"):
+            bench.deploy("3", serves=False)
+        assert settings() == before
+        bench.requires("1")
 
 
 def test_stopping_removes_all_of_the_endpoint_and_nothing_else(bench: Bench) -> None:

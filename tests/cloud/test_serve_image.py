@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 VERSION = "7"
+UNCOMPILED = """
+import sys, multiprocessing.popen_spawn_posix, multiprocessing.spawn, containers.serve.app
+from pathlib import Path
+kept = [getattr(module, "__cached__", None) for module in list(sys.modules.values())]
+print([file for file in kept if file and not Path(file).exists()])
+"""
 CAREFUL = {
     "read_only": True,
     "cap_drop": ["ALL"],
@@ -141,7 +147,9 @@ def test_the_image_holds_what_serves_and_nothing_that_installs(
         settings = found.attrs["Config"]
         command = ["-c", "ls /opt/serve/packages /opt/serve/containers/serve; command -v gcc pip pip3; id -u"]
         listed = engine.containers.run(image, command, entrypoint="sh", remove=True).decode()
+        uncompiled = engine.containers.run(image, ["-c", UNCOMPILED], entrypoint="python3.11", remove=True)
     assert found.attrs["Size"] < 400e6
+    assert uncompiled.decode() == "[]\n", "what each start would have to compile"
     assert settings["Labels"] == {
         "com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true",
         "org.opencontainers.image.version": VERSION,

@@ -23,6 +23,7 @@ def train(parameters: TrainParameters = TrainParameters()) -> TrainResult:
     if result is None:
         trained = steps.find_trained(identity, lake)
         if trained is None:
+            steps.teach(identity, parameters, warehouse, lake)
             fitted = steps.fit(identity, parameters, warehouse, lake, tracking, str(flow_run.get_id()))
             trained = steps.keep(fitted, lake)
         result = steps.publish(trained, lake, tracking)

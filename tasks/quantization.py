@@ -51,7 +51,10 @@ def quantize_bundle(
         _quantize(folder / NETWORK, small / NETWORK)
         (small / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
         write_manifest(small, full.metadata | {"precision": "int8"})
-        fall = _macro_recall(full, texts, targets) - _macro_recall(Predictor(small), texts, targets)
+        before, after = (
+            macro_recall(predictor.probabilities(texts), targets) for predictor in (full, Predictor(small))
+        )
+        fall = before - after
         if fall <= TOLERANCE:
             for name in (NETWORK, MANIFEST):
                 (folder / name).write_bytes((small / name).read_bytes())
@@ -75,9 +78,15 @@ def _quantize(source: Path, target: Path) -> None:
     quantize_dynamic(network, target, op_types_to_quantize=["Gather", "LSTM"])
 
 
-def _macro_recall(predictor: Predictor, texts: list[str], targets: NDArray[np.int8]) -> float:
+def macro_recall(answers: NDArray[np.float32], targets: NDArray[np.int8]) -> float:
+    """Return the mean recall of the classes that occur.
+
+    Args:
+        answers: float32 (n, 3), probabilities.
+        targets: int8 (n,), labels.
+    """
     from sklearn.metrics import recall_score
 
-    predicted = predictor.probabilities(texts).argmax(axis=1)
     present = np.unique(targets)
+    predicted = answers.argmax(axis=1)
     return float(recall_score(targets, predicted, labels=present, average="macro", zero_division=0.0))

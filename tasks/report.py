@@ -35,7 +35,8 @@ def training(result: "TrainResult") -> str:
         [
             f"# Version {result.version}: {result.network} network on {KINDS[result.labels]} labels",
             f"{result.rows:,} rows, {result.device}, {made}.",
-            f"Ended: {STOPPED[result.stopped]}. Kept: {result.quantization}.",
+            f"Ended: {STOPPED[result.stopped]}. Kept: {result.quantization}."
+            + ("" if result.teacher is None else f" Macro recall of the teacher: {result.teacher:.3f}."),
             "## Epochs",
             table(("epoch", *result.epochs[0]), epochs),
             "## Scores on the validation rows",

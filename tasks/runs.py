@@ -203,6 +203,8 @@ def _metrics(trained: Trained) -> "list[Metric]":
     final["megabytes"] = trained.quantization.megabytes
     if trained.quantization.fall is not None:
         final["int8_macro_recall_fall"] = trained.quantization.fall
+    if trained.teacher is not None:
+        final["teacher_macro_recall"] = trained.teacher
     final["fit_seconds"] = trained.seconds
     final["fit_rows_per_second"] = trained.rows * len(trained.epochs) / trained.seconds
     return found + _points(final, trained.ends[-1], 0)

@@ -1,10 +1,11 @@
 """The steps of the flow `train`: rows, fit, lake, version."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time_ns
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import polars as pl
@@ -13,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 import tasks.bundle as bundle
 import tasks.cleaning as cleaning
 import tasks.dataset as dataset
+import tasks.encoder as encoder
 import tasks.network as network
 import tasks.quantization as quantization
+import tasks.teacher as teacher
 import tasks.tokens as tokens
 import tasks.training as training
 from blocks.lake import Lake
@@ -22,13 +25,12 @@ from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
 from tasks import checkpoint, registry, rows, runs, trained
-from tasks.checkpoint import Stand
 from tasks.evaluation import Scores, score_kinds
 from tasks.fingerprint import fingerprint
 from tasks.progress import logger, progress
 from tasks.quantization import Quantization
 from tasks.step import step
-from tasks.trained import Fit, Fitted, Trained
+from tasks.trained import Fit, Fitted, Lesson, Stand, Trained
 from tasks.training import Epoch, State, Stopped, TrainParameters
 
 PROBES = 16
@@ -48,6 +50,7 @@ class TrainResult(BaseModel):
     epochs: tuple[Epoch, ...] = Field(description="Metrics of each epoch.")
     stopped: Stopped = Field(description="Why there were no more epochs.")
     quantization: Quantization = Field(description="What became of the weights.")
+    teacher: float | None = Field(description="Macro recall of the encoder that was learned from, if any.")
     scores: tuple[Scores, ...] = Field(description="Scores on the validation rows, by kind of labels.")
     device: str = Field(description="What the network was trained on.")
     seconds: float = Field(description="Time of the fit.")
@@ -61,7 +64,7 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
         RowsError: The rows cannot be trained on.
     """
     chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
-    modules = bundle, cleaning, dataset, network, quantization, tokens, training
+    modules = bundle, cleaning, dataset, encoder, network, quantization, teacher, tokens, training
     recipe = parameters.model_copy(update={"require_gpu": False})
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
 
@@ -87,6 +90,48 @@ def find_trained(identity: str, lake: Lake) -> Trained | None:
 
 
 @step
+def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake: Lake) -> float | None:
+    """Fine-tune the teacher, or go on where that was killed, and keep what it says of the rows.
+
+    Returns:
+        Its macro recall on the validation rows; None without a teacher: none is wanted, or the tokenizer
+        brings none.
+
+    Raises:
+        TrainingError: There is no GPU although one is required, or the loss became NaN.
+    """
+    source = tokens.tokenizer_folder(parameters.tokenizer)
+    config = encoder.encoder_config(source)
+    wanted = parameters.teacher == "on" or (parameters.teacher == "auto" and parameters.labels == "human")
+    if not wanted or parameters.network == "stacked" or config is None:
+        return None
+    if (kept := trained.find_lesson(lake, identity)) is not None:
+        return kept.macro_recall
+    training.prepare_device(parameters.require_gpu)
+    chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
+    train, validation = _examples(parameters, chosen)
+    key = trained.checkpoint_key(identity, "teacher")
+    found = checkpoint.find_checkpoint(lake, key)
+    state = found[0] if found else None
+    recipe = teacher.recipe(parameters.seed)
+    steps = dataset.number_of_batches(train.tokens, recipe.batch_size, recipe.bucket_width)
+
+    def on_epoch(state: State) -> None:
+        checkpoint.write_checkpoint(lake, key, state)
+        logger().info("Epoch %s of %s of the teacher", len(state.history), recipe.epochs)
+
+    with progress("Teaching", steps * recipe.epochs, "batches") as advance:
+        advance(steps * (len(state.history) if state else 0))
+        soft, answers = teacher.teach(
+            source, config, train, validation, parameters.seed, state, advance, on_epoch
+        )
+    lesson = Lesson(soft, quantization.macro_recall(answers, validation.targets))
+    trained.write_lesson(lake, identity, lesson)
+    logger().info("The teacher has a macro recall of %.3f on the validation rows", lesson.macro_recall)
+    return lesson.macro_recall
+
+
+@step
 def fit(
     identity: str,
     parameters: TrainParameters,
@@ -103,7 +148,8 @@ def fit(
     device = training.prepare_device(parameters.require_gpu)
     frame = rows.read_rows(warehouse, "train", "validation")
     chosen = rows.labelled_rows(frame, parameters.labels)
-    found = checkpoint.find_checkpoint(lake, identity)
+    key = trained.checkpoint_key(identity, "network")
+    found = checkpoint.find_checkpoint(lake, key)
     if found is None:
         begun = Fit(
             identity=identity,
@@ -114,10 +160,11 @@ def fit(
             began=_now(),
             inputs=runs.describe_rows(chosen, warehouse),
         )
-        stand, state = Stand(fit=begun, history=(), ends=(), seconds=0), None
+        stand, state = Stand(fit=begun, ends=(), seconds=0), None
     else:
-        stand, state = found
+        state, stand = found[0], Stand.model_validate_json(found[1])
         logger().info("A fit like this was cut short after epoch %s: it goes on.", len(state.history))
+    lesson = trained.find_lesson(lake, identity)
     logger().info(
         "Training the %s network on %s labels with %s", parameters.network, parameters.labels, device
     )
@@ -126,30 +173,26 @@ def fit(
 
         def on_epoch(state: State) -> None:
             nonlocal stand
-            stand = Stand(
-                fit=stand.fit,
-                history=state.history,
-                ends=(*stand.ends, _now()),
-                seconds=monotonic() - began,
-            )
-            checkpoint.write_checkpoint(lake, stand, state)
+            stand = Stand(fit=stand.fit, ends=(*stand.ends, _now()), seconds=monotonic() - began)
+            checkpoint.write_checkpoint(lake, key, state, stand.model_dump_json())
             number, metrics = len(state.history), state.history[-1]
             live.log(number, stand.ends[-1], metrics)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             logger().info("Epoch %s of %s: %s", number, parameters.epochs, shown)
 
-        predictor, quantization, stopped = _fit(parameters, chosen, Path(scratch), state, on_epoch)
+        made = _fit(parameters, chosen, lesson, Path(scratch), state, on_epoch)
         return Fitted(
             Trained(
                 fit=stand.fit,
                 rows=len(chosen.filter(pl.col("split") == "train")),
-                epochs=stand.history,
+                epochs=made.history,
                 ends=stand.ends,
-                stopped=stopped,
-                quantization=quantization,
-                scores=_validate(predictor, frame),
+                stopped=made.stopped,
+                quantization=made.quantization,
+                teacher=lesson.macro_recall if lesson else None,
+                scores=_validate(made.predictor, frame),
                 seconds=monotonic() - began,
-                digest=predictor.digest,
+                digest=made.predictor.digest,
             ),
             {name: (Path(scratch) / name).read_bytes() for name in trained.BUNDLE},
         )
@@ -159,7 +202,7 @@ def fit(
 def keep(fitted: Fitted, lake: Lake) -> Trained:
     """Put a fit into the lake, where it waits to be published."""
     trained.write_trained(lake, fitted)
-    checkpoint.remove_checkpoint(lake, fitted.trained.fit.identity)
+    trained.remove_scratch(lake, fitted.trained.fit.identity)
     return fitted.trained
 
 
@@ -175,6 +218,7 @@ def publish(made: Trained, lake: Lake, tracking: Tracking) -> TrainResult:
         epochs=made.epochs,
         stopped=made.stopped,
         quantization=made.quantization,
+        teacher=made.teacher,
         scores=made.scores,
         device=made.fit.device,
         seconds=round(made.seconds, 1),
@@ -201,22 +245,29 @@ def challenge(result: TrainResult, tracking: Tracking) -> None:
         )
 
 
+class _Made(NamedTuple):
+    predictor: Predictor
+    history: tuple[Epoch, ...]
+    stopped: Stopped
+    quantization: Quantization
+
+
 def _fit(
     parameters: TrainParameters,
     chosen: pl.DataFrame,
+    lesson: Lesson | None,
     folder: Path,
     state: State | None,
     on_epoch: Callable[[State], None],
-) -> tuple[Predictor, Quantization, Stopped]:
-    """Fit the network, write its bundle and return it loaded, with what became of its weights."""
+) -> _Made:
+    """Fit the network and write its bundle."""
     source = tokens.tokenizer_folder(parameters.tokenizer)
     tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
     size = tokenizer.get_vocab_size()
     embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
-    train_texts, train_targets = rows.texts_and_targets(chosen, "train")
-    texts, targets = rows.texts_and_targets(chosen, "validation")
-    train = training.Examples(tokens.encode(tokenizer, train_texts), train_targets)
-    validation = training.Examples(tokens.encode(tokenizer, texts), targets)
+    train, validation = _examples(parameters, chosen)
+    if lesson is not None:
+        train = replace(train, soft=teacher.blend(train, lesson.soft))
 
     steps = dataset.number_of_batches(train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:
@@ -232,12 +283,26 @@ def _fit(
         )
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")
+    texts, targets = rows.texts_and_targets(chosen, "validation")
     predictor = bundle.write_bundle(model, tokenizer, folder, metadata, texts[:PROBES])
-    if not parameters.int8:
-        return predictor, quantization.describe(predictor, folder), stopped
-    predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)
-    logger().info("Kept %s", kept)
-    return predictor, kept, stopped
+    kept = quantization.describe(predictor, folder)
+    if parameters.int8:
+        predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)
+        logger().info("Kept %s", kept)
+    return _Made(predictor, ended.history, stopped, kept)
+
+
+def _examples(
+    parameters: TrainParameters, chosen: pl.DataFrame
+) -> tuple[training.Examples, training.Examples]:
+    """Return the encoded rows for training and for validation."""
+    source = tokens.tokenizer_folder(parameters.tokenizer)
+    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
+    train, validation = (
+        training.Examples(tokens.encode(tokenizer, texts), targets)
+        for texts, targets in (rows.texts_and_targets(chosen, split) for split in ("train", "validation"))
+    )
+    return train, validation
 
 
 def _now() -> int:

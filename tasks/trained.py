@@ -1,8 +1,11 @@
 """Trained: what a fit leaves in the lake, so that it outlasts whatever happens before it is published."""
 
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.lake import Lake, LakeError
@@ -28,6 +31,25 @@ class Fit(BaseModel):
     inputs: dict[str, dict[str, str]] = Field(description="MLflow datasets by what they are used for.")
 
 
+class Stand(BaseModel):
+    """What is known of a fit after an epoch, beside its state."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fit: Fit = Field(description="What was known when it began.")
+    ends: tuple[int, ...] = Field(description="When each epoch ended, in milliseconds since 1970.")
+    seconds: float = Field(description="Time of the fit so far.")
+
+
+class Lesson(NamedTuple):
+    """What the teacher says."""
+
+    soft: NDArray[np.float32]
+    """float32 (n, 3), how probable each label of a training row is."""
+    macro_recall: float
+    """Its own, on the validation rows."""
+
+
 class Trained(BaseModel):
     """What a fit made, beside the bundle."""
 
@@ -39,6 +61,9 @@ class Trained(BaseModel):
     ends: tuple[int, ...] = Field(description="When each epoch ended, in milliseconds since 1970.")
     stopped: Stopped = Field(description="Why there were no more epochs.")
     quantization: Quantization = Field(description="What became of the weights.")
+    teacher: float | None = Field(
+        description="Macro recall on the validation rows of the encoder that was learned from, if any."
+    )
     scores: tuple[Scores, ...] = Field(description="Scores on the validation rows, by kind of labels.")
     seconds: float = Field(description="Time of the fit.")
     digest: str = Field(description="Of the bundle.")
@@ -88,6 +113,37 @@ def fetch_bundle(lake: Lake, trained: Trained, folder: Path) -> Path:
             "again: it is made anew."
         ) from error
     return folder
+
+
+def write_lesson(lake: Lake, identity: str, lesson: Lesson) -> None:
+    """Keep what the teacher says until the network has learned it."""
+    buffer = BytesIO()
+    np.savez(buffer, soft=lesson.soft, macro_recall=lesson.macro_recall)
+    lake.write(lesson_key(identity), buffer.getvalue())
+
+
+def find_lesson(lake: Lake, identity: str) -> Lesson | None:
+    """Return what the teacher said, or None if it did not come to that."""
+    if not lake.exists(lesson_key(identity)):
+        return None
+    with np.load(BytesIO(lake.read(lesson_key(identity)))) as arrays:
+        return Lesson(arrays["soft"], float(arrays["macro_recall"]))
+
+
+def remove_scratch(lake: Lake, identity: str) -> None:
+    """Remove what only a fit that is not done needs."""
+    for key in (lesson_key(identity), *(checkpoint_key(identity, of) for of in ("teacher", "network"))):
+        lake.remove(key)
+
+
+def lesson_key(identity: str) -> str:
+    """Return where the lake has what the teacher says."""
+    return _key(identity, "lesson.npz")
+
+
+def checkpoint_key(identity: str, of: Literal["teacher", "network"]) -> str:
+    """Return where the lake has how far a fit has come."""
+    return _key(identity, f"{of}.checkpoint.npz")
 
 
 def _key(*parts: str) -> str:

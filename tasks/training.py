@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.dataset import batches, number_of_batches
+from tasks.dataset import BUCKET_WIDTH, batches, number_of_batches
 from tasks.labelling import LABELS
 from tasks.network import NetworkName, build_network
 from tasks.rows import LabelKind
@@ -34,6 +34,11 @@ class TrainParameters(BaseModel):
 
     labels: LabelKind = Field(default="textblob", description="Labels to learn: TextBlob's or people's.")
     network: NetworkName = Field(default="pooled", description="stacked is the Airflow project's network.")
+    teacher: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Fine-tune an encoder first and learn from it, if the tokenizer brings one; auto: only "
+        "where people gave the labels.",
+    )
     tokenizer: str = Field(
         default=OFFLINE, description="Wordpieces: the offline package, a folder or an id on the hub."
     )
@@ -54,10 +59,50 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded texts and their labels, int8 (n,)."""
+    """Encoded texts and what is to be answered to them.
+
+    Args:
+        tokens: n encoded texts.
+        targets: int8 (n,), their labels.
+        soft: float32 (n, 3), how probable each label is, if that is known better; rows add up to 1.
+    """
 
     tokens: Tokens
     targets: NDArray[np.int8]
+    soft: NDArray[np.float32] | None = None
+
+    def distributions(self) -> NDArray[np.float32]:
+        """Return what to answer, float32 (n, 3)."""
+        return np.eye(len(LABELS), dtype=np.float32)[self.targets] if self.soft is None else self.soft
+
+    def log_prior(self) -> NDArray[np.float32]:
+        """Return the log frequency of each label, float32 (3,); 0 for one that does not occur.
+
+        Such a class is left as it is: the network learns that it never comes.
+        """
+        prior = np.bincount(self.targets, minlength=len(LABELS)) / len(self.targets)
+        return np.log(np.where(prior > 0, prior, 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How any network is fitted.
+
+    Args:
+        epochs: Passes over the rows, at most.
+        batch_size: Rows in a step.
+        learning_rate: Peak of the schedule.
+        seed: Of the order of the rows, with the number of the epoch.
+        weight_decay: See AdamW (Loshchilov and Hutter 2019).
+        bucket_width: See `tasks.dataset.batches`.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    weight_decay: float = 0.004
+    bucket_width: int = BUCKET_WIDTH
 
 
 def prepare_device(require_gpu: bool) -> str:
@@ -134,11 +179,7 @@ def fit(
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
 ) -> tuple["keras.Model", State, Stopped]:
-    """Return the network with the weights of its best epoch, how it got there, and why it ended.
-
-    The loss adds the log class priors to the logits and inference leaves them out, so the network answers as
-    if all classes were equally frequent: what macro recall asks for. Source: Menon et al., Long-tail
-    learning via logit adjustment (2021).
+    """Return a new network with the weights of its best epoch, how it got there, and why it ended.
 
     Args:
         parameters: The recipe.
@@ -146,6 +187,41 @@ def fit(
         validation: What decides which epoch is best, by loss.
         vocabulary_size: Number of wordpieces.
         embeddings: float32 (vocabulary, width) to start from, see `tasks.tokens.word_embeddings`.
+        state: See `fit_network`.
+        on_step: See `fit_network`.
+        on_epoch: See `fit_network`.
+
+    Raises:
+        TrainingError: See `fit_network`.
+    """
+    import keras
+
+    keras.utils.set_random_seed(parameters.seed)
+    model = build_network(parameters.network, vocabulary_size, embeddings)
+    recipe = Recipe(parameters.epochs, parameters.batch_size, parameters.learning_rate, parameters.seed)
+    return model, *fit_network(model, recipe, train, validation, state, on_step, on_epoch)
+
+
+def fit_network(
+    model: "keras.Model",
+    recipe: Recipe,
+    train: Examples,
+    validation: Examples,
+    state: State | None = None,
+    on_step: Callable[[int], None] = lambda steps: None,
+    on_epoch: Callable[[State], None] = lambda state: None,
+) -> tuple[State, Stopped]:
+    """Leave a network with the weights of its best epoch; return how it got there and why it ended.
+
+    The loss adds the log class priors to the logits and inference leaves them out, so the network answers as
+    if all classes were equally frequent: what macro recall asks for. Source: Menon et al., Long-tail
+    learning via logit adjustment (2021).
+
+    Args:
+        model: From ids, int32 (B, T), to logits, float32 (B, 3).
+        recipe: How.
+        train: What to learn.
+        validation: What decides which epoch is best, by loss.
         state: Where to go on; on the CPU, the weights become those of a fit without a break.
         on_step: Called after each batch with 1.
         on_epoch: Called after each epoch.
@@ -155,26 +231,28 @@ def fit(
     """
     import keras
 
-    keras.utils.set_random_seed(parameters.seed)
-    model = build_network(parameters.network, vocabulary_size, embeddings)
-    steps = number_of_batches(train.tokens, parameters.batch_size)
-    _compile(model, parameters, train.targets, steps * parameters.epochs)
+    steps = number_of_batches(train.tokens, recipe.batch_size, recipe.bucket_width)
+    _compile(model, recipe, train.log_prior(), steps * recipe.epochs)
     if state is not None:
         for variable, value in zip(_variables(model), state.variables, strict=True):
             variable.assign(value)
-    judged = batches(validation.tokens, validation.targets, 4 * parameters.batch_size)
+    judged = batches(
+        validation.tokens,
+        validation.distributions(),
+        4 * recipe.batch_size,
+        bucket_width=recipe.bucket_width,
+    )
 
-    while (stopped := _stopped(state, parameters)) is None:
+    def after(batch: int, logs: dict[str, float]) -> None:
+        model.stop_training = not math.isfinite(logs["loss"])
+        on_step(1)
+
+    while (stopped := _stopped(state, recipe)) is None:
         epoch = len(state.history) if state else 0
-
-        def after(batch: int, logs: dict[str, float]) -> None:
-            model.stop_training = not math.isfinite(logs["loss"])
-            on_step(1)
-
         # Each epoch has an order of its own that depends on nothing but its number.
-        order = int(np.random.SeedSequence([parameters.seed, epoch]).generate_state(1)[0])
+        order = int(np.random.SeedSequence([recipe.seed, epoch]).generate_state(1)[0])
         logs = model.fit(
-            batches(train.tokens, train.targets, parameters.batch_size, order),
+            batches(train.tokens, train.distributions(), recipe.batch_size, order, recipe.bucket_width),
             validation_data=judged,
             verbose=0,
             shuffle=False,  # the dataset shuffles itself
@@ -185,7 +263,7 @@ def fit(
             if state is None:
                 raise TrainingError(
                     "The loss is not a number in the first epoch: lower --learning-rate "
-                    f"(now {parameters.learning_rate:g}). Nothing was registered."
+                    f"(now {recipe.learning_rate:g}). Nothing was registered."
                 )
             stopped = "not a number"
             break
@@ -193,24 +271,19 @@ def fit(
         on_epoch(state)
     assert state is not None
     model.set_weights(state.best)
-    return model, state, stopped
+    return state, stopped
 
 
-def _compile(
-    model: "keras.Model", parameters: TrainParameters, targets: NDArray[np.int8], steps: int
-) -> None:
+def _compile(model: "keras.Model", recipe: Recipe, log_prior: NDArray[np.float32], steps: int) -> None:
     import keras
 
-    prior = np.bincount(targets, minlength=len(LABELS)) / len(targets)
-    # A class without rows is left as it is: the network learns that it never comes.
-    log_prior = np.log(np.where(prior > 0, prior, 1)).astype(np.float32)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
     warm_up = max(1, round(WARM_UP_SHARE * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm_up), warmup_target=parameters.learning_rate, warmup_steps=warm_up
+        0.0, max(1, steps - warm_up), warmup_target=recipe.learning_rate, warmup_steps=warm_up
     )
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, clipnorm=1.0),
+        optimizer=keras.optimizers.AdamW(schedule, recipe.weight_decay, clipnorm=1.0),
         loss=lambda targets, logits: cross_entropy(targets, logits + log_prior),
         metrics=["accuracy"],
     )
@@ -231,9 +304,9 @@ def _state(model: "keras.Model", before: State | None, metrics: Epoch) -> State:
     return state
 
 
-def _stopped(state: State | None, parameters: TrainParameters) -> Stopped | None:
+def _stopped(state: State | None, recipe: Recipe) -> Stopped | None:
     if state is None:
         return None
-    if len(state.history) >= parameters.epochs:
+    if len(state.history) >= recipe.epochs:
         return "all epochs"
     return "no better" if len(state.history) - 1 - state.best_epoch >= PATIENCE else None

@@ -1,5 +1,6 @@
 """Made-up rows of the warehouse, and a tokenizer that knows their words and no others."""
 
+import json
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,8 +55,13 @@ def tweets(train: int = 240, validation: int = 60, test: int = 120, seed: int = 
     )
 
 
-def tiny_tokenizer(folder: Path) -> str:
-    """Write a tokenizer with embeddings of 16 numbers and return the folder, for `--tokenizer`."""
+def tiny_tokenizer(folder: Path, encoder: bool = False) -> str:
+    """Write a tokenizer with embeddings of 16 numbers and return the folder, for `--tokenizer`.
+
+    Args:
+        folder: Where to; made if need be.
+        encoder: Write a BERT of two layers, too.
+    """
     vocabulary = [
         "[PAD]",
         "[UNK]",
@@ -73,6 +79,38 @@ def tiny_tokenizer(folder: Path) -> str:
     )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    embeddings = np.random.default_rng(0).normal(size=(len(vocabulary), 16)).astype(np.float32)
-    save_file({"embeddings.word_embeddings.weight": embeddings}, folder / "model.safetensors")
+    weights = {"embeddings.word_embeddings.weight": _random(len(vocabulary), 16)}
+    if encoder:
+        weights |= _bert_layers()
+        (folder / "config.json").write_text(json.dumps(BERT))
+    save_file(weights, folder / "model.safetensors")
     return str(folder)
+
+
+BERT = {
+    **{"model_type": "bert", "hidden_size": 16, "intermediate_size": 24, "layer_norm_eps": 1e-12},
+    **{"max_position_embeddings": 64, "num_attention_heads": 2, "num_hidden_layers": 2},
+}
+
+
+def _bert_layers() -> dict[str, np.ndarray]:
+    width, inner = 16, 24
+    normalised = ["embeddings.LayerNorm"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.position_embeddings.weight": (64, width),
+        "embeddings.token_type_embeddings.weight": (2, width),
+    }
+    for layer in ("encoder.layer.0", "encoder.layer.1"):
+        attention = [f"attention.{part}" for part in ("self.query", "self.key", "self.value", "output.dense")]
+        dense = dict.fromkeys(attention, (width, width))
+        dense |= {"intermediate.dense": (inner, width), "output.dense": (width, inner)}
+        for name, shape in dense.items():
+            shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
+        normalised += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    shapes |= {f"{name}.{part}": (width,) for name in normalised for part in ("weight", "bias")}
+    weights = {name: 0.3 * _random(*shape) for name, shape in shapes.items()}
+    return weights | {f"{name}.weight": 1 + weights[f"{name}.weight"] for name in normalised}
+
+
+def _random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)

@@ -6,21 +6,11 @@ import numpy as np
 import pytest
 
 from blocks.lake import LocalLake
-from tasks.checkpoint import Stand, find_checkpoint, remove_checkpoint, write_checkpoint
-from tasks.trained import Fit
-from tasks.training import State, TrainParameters
+from tasks.checkpoint import find_checkpoint, write_checkpoint
+from tasks.training import State
 
+KEY = "trained/aaaa/network.checkpoint.npz"
 EPOCH = {"loss": 0.5, "accuracy": 0.1, "val_loss": 0.25, "val_accuracy": 1 / 3}
-FIT = Fit(
-    identity="aaaa",
-    key="first",
-    parameters=TrainParameters(),
-    device="CPU",
-    flow_run="none",
-    began=1_000,
-    inputs={"training": {"name": "rows"}},
-)
-STAND = Stand(fit=FIT, history=(EPOCH,), ends=(2_000,), seconds=1.5)
 
 
 def state(count: int) -> State:
@@ -30,29 +20,26 @@ def state(count: int) -> State:
 
 @pytest.mark.parametrize("count", [1, 12])
 def test_it_comes_back_as_it_was(lake: LocalLake, count: int) -> None:
-    assert find_checkpoint(lake, "aaaa") is None
+    assert find_checkpoint(lake, KEY) is None
     written = state(count)
-    write_checkpoint(lake, STAND, written)
-    found = find_checkpoint(lake, "aaaa")
+    write_checkpoint(lake, KEY, written, '{"a": "note"}')
+    found = find_checkpoint(lake, KEY)
     assert found is not None
-    assert found[0] == STAND
-    assert found[1].history == written.history
-    for read, kept in ((found[1].variables, written.variables), (found[1].best, written.best)):
-        assert [value.dtype for value in read] == [value.dtype for value in kept]
-        for one, other in zip(read, kept, strict=True):
+    read, note = found
+    assert (read.history, note) == (written.history, '{"a": "note"}')
+    for ours, theirs in ((read.variables, written.variables), (read.best, written.best)):
+        assert [value.dtype for value in ours] == [value.dtype for value in theirs]
+        for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one, other)
-    assert find_checkpoint(lake, "bbbb") is None
-    remove_checkpoint(lake, "aaaa")
-    remove_checkpoint(lake, "aaaa")
-    assert find_checkpoint(lake, "aaaa") is None
+    assert find_checkpoint(lake, "trained/bbbb/network.checkpoint.npz") is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "of another version"])
 def test_one_that_cannot_be_read_is_none(lake: LocalLake, damage: str) -> None:
-    write_checkpoint(lake, STAND, state(3))
-    (path,) = Path(lake.folder).rglob("checkpoint.npz")
+    write_checkpoint(lake, KEY, state(3))
+    path = Path(lake.uri(KEY))
     if damage == "of another version":
-        np.savez(path, stand=np.frombuffer(b'{"epoch": 3}', np.uint8))
+        np.savez(path, told=np.frombuffer(b'{"epoch": 3}', np.uint8))
     else:
         path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else b"garbage")
-    assert find_checkpoint(lake, "aaaa") is None
+    assert find_checkpoint(lake, KEY) is None

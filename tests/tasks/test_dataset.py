@@ -19,13 +19,15 @@ def tokens(lengths: list[int]) -> Tokens:
     return Tokens(np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), counts), counts)
 
 
-def epoch(lengths: list[int], size: int, seed: int | None = None) -> list[Batch]:
+def epoch(lengths: list[int], size: int, seed: int | None = None, width: int = 8) -> list[Batch]:
     labels = np.arange(len(lengths)) % 3
-    return [(ids.numpy(), targets.numpy()) for ids, targets in dataset(lengths, labels, size, seed)]
+    return [(ids.numpy(), targets.numpy()) for ids, targets in dataset(lengths, labels, size, seed, width)]
 
 
-def dataset(lengths: list[int], labels: np.ndarray, size: int, seed: int | None = None) -> Any:
-    return batches(tokens(lengths), labels.astype(np.int8), size, seed)
+def dataset(
+    lengths: list[int], labels: np.ndarray, size: int, seed: int | None = None, width: int = 8
+) -> Any:
+    return batches(tokens(lengths), np.eye(3, dtype=np.float32)[labels], size, seed, width)
 
 
 def order(batch_list: list[Batch]) -> list[int]:
@@ -39,23 +41,24 @@ def order(batch_list: list[Batch]) -> list[int]:
     ),
     size=st.integers(1, 9),
     seed=st.none() | st.integers(0, 9),
+    step=st.sampled_from([1, 3, 8]),
 )
 def test_each_row_once_in_a_padded_batch_of_its_bucket(
-    lengths: list[int], size: int, seed: int | None
+    lengths: list[int], size: int, seed: int | None, step: int
 ) -> None:
-    found = epoch(lengths, size, seed)
+    found = epoch(lengths, size, seed, step)
     assert sorted(order(found)) == list(range(len(lengths)))
-    assert len(found) == number_of_batches(tokens(lengths), size)
+    assert len(found) == number_of_batches(tokens(lengths), size, step)
     for ids, targets in found:
         rows, width = ids.shape
-        assert (ids.dtype, targets.dtype, len(targets)) == (np.int32, np.int32, rows)
+        assert (ids.dtype, targets.dtype, targets.shape) == (np.int32, np.float32, (rows, 3))
         assert 1 <= rows <= size
-        assert width % 8 == 0
+        assert width % step == 0
         for row, target in zip(ids, targets, strict=True):
             index = row[0] - 1
             length = lengths[index]
-            assert width - 8 < length <= width
-            assert target == index % 3
+            assert width - step < length <= width
+            assert target.tolist() == np.eye(3)[index % 3].tolist()
             assert row.tolist() == [index + 1] * length + [0] * (width - length)
 
 
@@ -66,7 +69,11 @@ def test_only_the_last_batch_of_a_length_is_short() -> None:
 
 def test_keras_knows_how_long_an_epoch_is() -> None:
     lengths = [5] * 10 + [20] * 7
-    assert int(dataset(lengths, np.zeros(17), 4).cardinality()) == 5 == number_of_batches(tokens(lengths), 4)
+    assert (
+        int(dataset(lengths, np.zeros(17, int), 4).cardinality())
+        == 5
+        == number_of_batches(tokens(lengths), 4)
+    )
 
 
 def test_without_a_seed_the_order_is_that_of_the_rows() -> None:
@@ -82,7 +89,7 @@ def test_equal_seeds_give_equal_orders_and_others_another() -> None:
 
 
 def test_each_epoch_has_an_order_of_its_own() -> None:
-    repeated = dataset([5] * 40, np.zeros(40), 4, seed=1)
+    repeated = dataset([5] * 40, np.zeros(40, int), 4, seed=1)
     first, second = ([row[0] for ids, _ in repeated for row in ids.numpy()] for _ in range(2))
     assert first != second
     assert sorted(first) == sorted(second)

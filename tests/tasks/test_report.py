@@ -188,6 +188,7 @@ def test_training_page_has_every_epoch_and_score() -> None:
         epochs=epochs,
         stopped="no better",
         quantization=Quantization(precision="int8", fall=0.001, megabytes=12.1),
+        teacher=0.7,
         scores=(scored(0.7), scored(0.8, "textblob")),
         device="CPU",
         seconds=12.3,
@@ -197,6 +198,7 @@ def test_training_page_has_every_epoch_and_score() -> None:
         "# Version 7: pooled network on TextBlob (weak) labels\n\n2,520 rows, CPU, fit in 12.3 s."
     )
     assert "fell no more. Kept: int8 weights, 12.1 MB; 8 bits cost 0.10 points of macro recall." in page
+    assert "Macro recall of the teacher: 0.700." in page
     learned, scores = cells(page)
     assert learned == [["epoch", "loss", "val_loss"], ["1", "0.900", "1.000"], ["2", "0.500", "0.600"]]
     assert [row[:2] for row in scores[1:]] == [["version 7", "human"], ["version 7", "TextBlob (weak)"]]

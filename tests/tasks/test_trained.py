@@ -33,6 +33,7 @@ def fitted(folder: Path, key: str = "first", flipped: bool = False) -> Fitted:
         ends=(2_000,),
         stopped="all epochs",
         quantization=Quantization(precision="fp32", fall=None, megabytes=0.1),
+        teacher=None,
         scores=(),
         seconds=1.5,
         digest=digest,

@@ -1,0 +1,92 @@
+"""The teacher: an encoder fine-tuned on the rows, which tells the network how probable each label is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.encoder import EncoderConfig, build_encoder
+from tasks.training import Examples, Recipe, State, fit_network
+
+if TYPE_CHECKING:
+    import keras
+
+TRAINED_LAYERS = 3
+EPOCHS = 2
+BATCH = 32
+RATE = 1e-4
+AT_ONCE = 256
+TRUST = np.float32(0.7)
+
+
+def recipe(seed: int) -> Recipe:
+    """Return how the encoder is fine-tuned."""
+    return Recipe(
+        epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=seed, weight_decay=0.01, bucket_width=1
+    )
+
+
+def teach(
+    folder: Path,
+    config: EncoderConfig,
+    train: Examples,
+    validation: Examples,
+    seed: int,
+    state: State | None = None,
+    on_step: Callable[[int], None] = lambda steps: None,
+    on_epoch: Callable[[State], None] = lambda state: None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Fine-tune an encoder and return what it says of the training and the validation rows, float32 (n, 3).
+
+    Distilling a large network into a small one: Hinton et al., Distilling the Knowledge in a Neural Network
+    (2015); into a biLSTM: Tang et al., Distilling Task-Specific Knowledge from BERT (2019).
+
+    Args:
+        folder: Has the encoder, see `tasks.tokens.tokenizer_folder`.
+        config: What the folder says of it.
+        train: What it learns.
+        validation: What decides which epoch is best.
+        seed: Of everything random.
+        state: See `tasks.training.fit_network`.
+        on_step: See `tasks.training.fit_network`.
+        on_epoch: See `tasks.training.fit_network`.
+
+    Raises:
+        TrainingError: The loss became NaN in the first epoch.
+        TokenizerError: The folder's weights are broken.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    model = build_encoder(folder, config, TRAINED_LAYERS)
+    fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch)
+    prior = train.log_prior()
+    return _answers(model, train, prior), _answers(model, validation, np.zeros_like(prior))
+
+
+def blend(train: Examples, soft: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what the network is to answer, float32 (n, 3): the label in part, in part what the teacher says.
+
+    Args:
+        train: The rows, with their labels.
+        soft: float32 (n, 3), what the teacher says.
+    """
+    return (1 - TRUST) * replace(train, soft=None).distributions() + TRUST * soft
+
+
+def _answers(model: "keras.Model", examples: Examples, log_prior: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities of the labels, float32 (n, 3), in the order of the examples."""
+    from keras import ops
+
+    values, lengths = examples.tokens.values, examples.tokens.lengths
+    starts = np.cumsum(lengths) - lengths
+    answers = np.empty((len(lengths), len(log_prior)), np.float32)
+    for length in np.unique(lengths):  # no padding here, either
+        rows = np.flatnonzero(lengths == length)
+        for part in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE)):
+            ids = values[starts[part, None] + np.arange(length)]
+            answers[part] = ops.softmax(model.predict_on_batch(ids) + log_prior)
+    return answers

@@ -1,0 +1,54 @@
+"""The teacher learns the rows and says how probable each label is, whatever the lengths of the texts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks import teacher, tokens
+from tasks.encoder import encoder_config
+from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
+from tasks.training import Examples, State
+from tests.tweets import tiny_tokenizer, tweets
+
+
+def examples(folder: Path, rows: int, split: str) -> Examples:
+    frame = tweets(train=rows, validation=rows, test=0)
+    part = frame.filter(frame["split"] == split)
+    tokenizer = tokens.build_tokenizer(folder)
+    return Examples(tokens.encode(tokenizer, part["text"].to_list()), part["label"].to_numpy())
+
+
+def test_it_learns_and_its_answers_are_in_the_order_of_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "EPOCHS", 14)
+    monkeypatch.setattr(teacher, "BATCH", 16)
+    monkeypatch.setattr(teacher, "RATE", 5e-3)  # nothing was learned before
+    folder = Path(tiny_tokenizer(tmp_path, encoder=True))
+    config = encoder_config(folder)
+    assert config is not None
+    train, validation = (examples(folder, 200, split) for split in ("train", "validation"))
+    states: list[State] = []
+    steps: list[int] = []
+    soft, answers = teacher.teach(folder, config, train, validation, 1, None, steps.append, states.append)
+    assert len(set(train.tokens.lengths.tolist())) > 2
+    for given, rows in ((soft, train), (answers, validation)):
+        assert (given.shape, given.dtype) == ((len(rows.targets), 3), np.float32)
+        np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
+        assert np.mean(given.argmax(axis=1) == rows.targets) > 0.9
+    again, _ = teacher.teach(folder, config, train, validation, 1, states[2])
+    np.testing.assert_array_equal(again, soft)
+
+
+def test_what_to_answer_is_the_label_and_what_the_teacher_says() -> None:
+    some = tokens.Tokens(np.arange(1, 4, dtype=np.int32), np.ones(3, np.int32))
+    train = Examples(some, np.array([NEUTRAL, NEGATIVE, POSITIVE], np.int8))
+    soft = np.array([[0.5, 0.25, 0.25], [0, 1, 0], [1, 0, 0]], np.float32)
+    blended = teacher.blend(train, soft)
+    np.testing.assert_allclose(blended.sum(axis=1), 1, atol=1e-6)
+    share = 1 - float(teacher.TRUST)
+    np.testing.assert_allclose(
+        blended[0], [share + (1 - share) / 2, (1 - share) / 4, (1 - share) / 4], atol=1e-6
+    )
+    np.testing.assert_allclose(blended[1:], [[0, 1, 0], [1 - share, 0, share]], atol=1e-6)

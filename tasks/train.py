@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.bundle as bundle
@@ -29,7 +31,10 @@ from tasks.progress import logger, progress
 from tasks.quantization import Quantization
 from tasks.step import step
 from tasks.trained import Fit, Fitted, Trained
-from tasks.training import Epoch, State, Stopped, TrainParameters
+from tasks.training import Epoch, Examples, State, Stopped, TrainParameters
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PROBES = 16
 PACKAGES = ("tensorflow", "keras", "tokenizers", "onnxruntime")
@@ -111,7 +116,7 @@ def fit(
             parameters=parameters,
             device=device,
             flow_run=flow_run,
-            began=_now(),
+            began=now(),
             inputs=runs.describe_rows(chosen, warehouse),
         )
         stand, state = Stand(fit=begun, history=(), ends=(), seconds=0), None
@@ -129,7 +134,7 @@ def fit(
             stand = Stand(
                 fit=stand.fit,
                 history=state.history,
-                ends=(*stand.ends, _now()),
+                ends=(*stand.ends, now()),
                 seconds=monotonic() - began,
             )
             checkpoint.write_checkpoint(lake, stand, state)
@@ -201,6 +206,34 @@ def challenge(result: TrainResult, tracking: Tracking) -> None:
         )
 
 
+class Material(NamedTuple):
+    """What a network is fit on, as `tasks.training.fit` takes it."""
+
+    tokenizer: "Tokenizer"
+    train: Examples
+    validation: Examples
+    vocabulary_size: int
+    embeddings: NDArray[np.float32] | None
+
+
+def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
+    """Return labelled rows as numbers, with the tokenizer that made them so.
+
+    Args:
+        parameters: The recipe.
+        chosen: See `tasks.rows.labelled_rows`.
+    """
+    source = tokens.tokenizer_folder(parameters.tokenizer)
+    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
+    size = tokenizer.get_vocab_size()
+    train, validation = (
+        Examples(tokens.encode(tokenizer, texts), targets)
+        for texts, targets in (rows.texts_and_targets(chosen, split) for split in ("train", "validation"))
+    )
+    embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
+    return Material(tokenizer, train, validation, size, embeddings)
+
+
 def _fit(
     parameters: TrainParameters,
     chosen: pl.DataFrame,
@@ -209,20 +242,14 @@ def _fit(
     on_epoch: Callable[[State], None],
 ) -> tuple[Predictor, Quantization, Stopped]:
     """Fit the network, write its bundle and return it loaded, with what became of its weights."""
-    source = tokens.tokenizer_folder(parameters.tokenizer)
-    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
-    size = tokenizer.get_vocab_size()
-    embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
-    train_texts, train_targets = rows.texts_and_targets(chosen, "train")
+    material = prepare(parameters, chosen)
     texts, targets = rows.texts_and_targets(chosen, "validation")
-    train = training.Examples(tokens.encode(tokenizer, train_texts), train_targets)
-    validation = training.Examples(tokens.encode(tokenizer, texts), targets)
 
-    steps = dataset.number_of_batches(train.tokens, parameters.batch_size)
+    steps = dataset.number_of_batches(material.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:
         advance(steps * (len(state.history) if state else 0))
         model, ended, stopped = training.fit(
-            parameters, train, validation, size, embeddings, state, advance, on_epoch
+            parameters, *material[1:], state=state, on_step=advance, on_epoch=on_epoch
         )
     if stopped == "not a number":
         logger().warning(
@@ -232,7 +259,7 @@ def _fit(
         )
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")
-    predictor = bundle.write_bundle(model, tokenizer, folder, metadata, texts[:PROBES])
+    predictor = bundle.write_bundle(model, material.tokenizer, folder, metadata, texts[:PROBES])
     if not parameters.int8:
         return predictor, quantization.describe(predictor, folder), stopped
     predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)
@@ -240,7 +267,7 @@ def _fit(
     return predictor, kept, stopped
 
 
-def _now() -> int:
+def now() -> int:
     """Return the milliseconds since 1970, as MLflow counts."""
     return time_ns() // 1_000_000
 

@@ -1,5 +1,6 @@
 """Search for a better recipe: trials in processes of their own, each a nested run of MLflow."""
 
+from concurrent.futures.process import BrokenProcessPool
 from time import monotonic
 
 from prefect import flow
@@ -16,13 +17,17 @@ from flows import cli
 from tasks import report, tuning
 from tasks import search as steps
 from tasks.progress import progress
-from tasks.search import Search, SearchParameters, SearchResult
+from tasks.search import Search, SearchError, SearchParameters, SearchResult
 from tasks.tuning import Choice, Trial
 
 
 @flow(name="search")
 def search(parameters: SearchParameters = SearchParameters()) -> SearchResult:
-    """Try recipes and return the best; a search that was cut short goes on."""
+    """Try recipes and return the best; a search that was cut short goes on.
+
+    Raises:
+        SearchError: No trial was completed, or the process of one was killed.
+    """
     warehouse, tracking = Warehouse.current(), Tracking.current()
     identity = steps.identify(parameters, warehouse)
     found = steps.resume(identity, parameters, tracking, str(flow_run.get_id()))
@@ -67,7 +72,13 @@ def _try(
             if not running:
                 return trials
             future = next(as_completed(list(running)))
-            trial = future.result()
+            try:
+                trial = future.result()
+            except BrokenProcessPool as error:
+                raise SearchError(
+                    "The process of a trial was killed, most likely for want of memory: lower --parallel "
+                    "or --batch-size. Run again, and the search goes on."
+                ) from error
             steps.record(trial, running.pop(future)[1], tracking)
             trials.append(trial)
             advance(1)

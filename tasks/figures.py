@@ -1,6 +1,7 @@
 """Figures: what people would rather look at than read."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation import Scores
 from tasks.labelling import LABELS
@@ -8,6 +9,7 @@ from tasks.training import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from optuna import Study
 
 
 def learning_curve(history: list[Epoch]) -> "Figure":
@@ -43,3 +45,27 @@ def confusion_matrix(scores: Scores, title: str) -> "Figure":
     axes.set(xticks=ticks, yticks=ticks, xticklabels=LABELS, yticklabels=LABELS, title=title)
     axes.set(xlabel="predicted", ylabel=f"{scores.labels} label")
     return figure
+
+
+def search(study: "Study") -> "dict[str, Figure]":
+    """Draw, by name, how the trials of a study went and what the parameters did; one is complete at least."""
+    import warnings
+
+    import numpy as np
+    from matplotlib import pyplot  # Optuna's figures are drawn by it
+    from optuna.visualization import matplotlib as drawn
+
+    plots: dict[str, Callable[..., Any]] = {
+        "history": drawn.plot_optimization_history,
+        "importances": drawn.plot_param_importances,
+        "parallel_coordinates": drawn.plot_parallel_coordinate,
+        "slices": drawn.plot_slice,
+    }
+    with pyplot.rc_context({"backend": "agg"}), warnings.catch_warnings():  # its style is not everybody's
+        warnings.simplefilter("ignore")  # they are called experimental, and sparse with few trials
+        figures = {
+            name: np.ravel(plot(study, target_name="macro recall"))[0].figure for name, plot in plots.items()
+        }
+    for figure in figures.values():
+        pyplot.close(figure)  # forgotten by pyplot, still there to be saved
+    return figures

@@ -11,6 +11,7 @@ from tasks.rows import LabelKind
 
 if TYPE_CHECKING:
     from tasks.benchmark import BenchmarkResult
+    from tasks.search import SearchResult
     from tasks.train import TrainResult
     from tasks.training import Stopped
 
@@ -41,6 +42,31 @@ def training(result: "TrainResult") -> str:
             table(("epoch", *result.epochs[0]), epochs),
             "## Scores on the validation rows",
             _scores([(f"version {result.version}", scores) for scores in result.scores]),
+        ]
+    )
+
+
+def search(result: "SearchResult") -> str:
+    """Return what a search found as Markdown, the best trials first."""
+    order = sorted(result.trials, key=lambda trial: (-(trial.macro_recall or 0), trial.state, trial.number))
+    columns = ("trial", "macro recall", *type(result.best.choice).model_fields, "ended", "seconds")
+    cells = [
+        (
+            str(trial.number),
+            "" if trial.macro_recall is None else f"{trial.macro_recall:.3f}",
+            *(f"{value:g}" for _, value in trial.choice),
+            f"{trial.state}: {trial.reason}" if trial.reason else trial.state,
+            f"{trial.seconds:.1f}",
+        )
+        for trial in order
+    ]
+    return "\n\n".join(
+        [
+            f"# The best of {len(cells)} trials: macro recall {result.best.macro_recall:.3f}",
+            "On the validation rows, by the labels that are learned. To train by its recipe:",
+            f"    {result.command}",
+            table(columns, cells),
+            f"Figures are in the MLflow run `{result.run_id}`.",
         ]
     )
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time_ns
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.bundle as bundle
@@ -31,7 +33,10 @@ from tasks.progress import logger, progress
 from tasks.quantization import Quantization
 from tasks.step import step
 from tasks.trained import Fit, Fitted, Lesson, Stand, Trained
-from tasks.training import Epoch, State, Stopped, TrainParameters
+from tasks.training import Epoch, Examples, State, Stopped, TrainParameters
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PROBES = 16
 PACKAGES = ("tensorflow", "keras", "tokenizers", "onnxruntime")
@@ -109,7 +114,8 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
         return kept.macro_recall
     training.prepare_device(parameters.require_gpu)
     chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
-    train, validation = _examples(parameters, chosen)
+    material = prepare(parameters, chosen)
+    train, validation = material.train, material.validation
     key = trained.checkpoint_key(identity, "teacher")
     found = checkpoint.find_checkpoint(lake, key)
     state = found[0] if found else None
@@ -157,7 +163,7 @@ def fit(
             parameters=parameters,
             device=device,
             flow_run=flow_run,
-            began=_now(),
+            began=now(),
             inputs=runs.describe_rows(chosen, warehouse),
         )
         stand, state = Stand(fit=begun, ends=(), seconds=0), None
@@ -173,7 +179,7 @@ def fit(
 
         def on_epoch(state: State) -> None:
             nonlocal stand
-            stand = Stand(fit=stand.fit, ends=(*stand.ends, _now()), seconds=monotonic() - began)
+            stand = Stand(fit=stand.fit, ends=(*stand.ends, now()), seconds=monotonic() - began)
             checkpoint.write_checkpoint(lake, key, state, stand.model_dump_json())
             number, metrics = len(state.history), state.history[-1]
             live.log(number, stand.ends[-1], metrics)
@@ -245,6 +251,34 @@ def challenge(result: TrainResult, tracking: Tracking) -> None:
         )
 
 
+class Material(NamedTuple):
+    """What a network is fit on, as `tasks.training.fit` takes it."""
+
+    tokenizer: "Tokenizer"
+    train: Examples
+    validation: Examples
+    vocabulary_size: int
+    embeddings: NDArray[np.float32] | None
+
+
+def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
+    """Return labelled rows as numbers, with the tokenizer that made them so.
+
+    Args:
+        parameters: The recipe.
+        chosen: See `tasks.rows.labelled_rows`.
+    """
+    source = tokens.tokenizer_folder(parameters.tokenizer)
+    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
+    size = tokenizer.get_vocab_size()
+    train, validation = (
+        Examples(tokens.encode(tokenizer, texts), targets)
+        for texts, targets in (rows.texts_and_targets(chosen, split) for split in ("train", "validation"))
+    )
+    embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
+    return Material(tokenizer, train, validation, size, embeddings)
+
+
 class _Made(NamedTuple):
     predictor: Predictor
     history: tuple[Epoch, ...]
@@ -261,19 +295,16 @@ def _fit(
     on_epoch: Callable[[State], None],
 ) -> _Made:
     """Fit the network and write its bundle."""
-    source = tokens.tokenizer_folder(parameters.tokenizer)
-    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
-    size = tokenizer.get_vocab_size()
-    embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
-    train, validation = _examples(parameters, chosen)
+    material = prepare(parameters, chosen)
     if lesson is not None:
-        train = replace(train, soft=teacher.blend(train, lesson.soft))
+        soft = teacher.blend(material.train, lesson.soft)
+        material = material._replace(train=replace(material.train, soft=soft))
 
-    steps = dataset.number_of_batches(train.tokens, parameters.batch_size)
+    steps = dataset.number_of_batches(material.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:
         advance(steps * (len(state.history) if state else 0))
         model, ended, stopped = training.fit(
-            parameters, train, validation, size, embeddings, state, advance, on_epoch
+            parameters, *material[1:], state=state, on_step=advance, on_epoch=on_epoch
         )
     if stopped == "not a number":
         logger().warning(
@@ -284,7 +315,7 @@ def _fit(
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")
     texts, targets = rows.texts_and_targets(chosen, "validation")
-    predictor = bundle.write_bundle(model, tokenizer, folder, metadata, texts[:PROBES])
+    predictor = bundle.write_bundle(model, material.tokenizer, folder, metadata, texts[:PROBES])
     kept = quantization.describe(predictor, folder)
     if parameters.int8:
         predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)
@@ -292,20 +323,7 @@ def _fit(
     return _Made(predictor, ended.history, stopped, kept)
 
 
-def _examples(
-    parameters: TrainParameters, chosen: pl.DataFrame
-) -> tuple[training.Examples, training.Examples]:
-    """Return the encoded rows for training and for validation."""
-    source = tokens.tokenizer_folder(parameters.tokenizer)
-    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
-    train, validation = (
-        training.Examples(tokens.encode(tokenizer, texts), targets)
-        for texts, targets in (rows.texts_and_targets(chosen, split) for split in ("train", "validation"))
-    )
-    return train, validation
-
-
-def _now() -> int:
+def now() -> int:
     """Return the milliseconds since 1970, as MLflow counts."""
     return time_ns() // 1_000_000
 

@@ -17,6 +17,7 @@ from flows.summary import schema
 from tasks.benchmark import PROMOTED, BenchmarkParameters
 from tasks.etl import EtlParameters
 from tasks.rollback import RollbackParameters
+from tasks.search import SearchParameters
 from tasks.teardown import TeardownParameters
 from tasks.training import TrainParameters
 
@@ -25,6 +26,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARAMETERS = [
     ("etl", EtlParameters),
     ("train", TrainParameters),
+    ("search", SearchParameters),
     ("benchmark", BenchmarkParameters),
     ("deploy", DeployParameters),
     ("deploy", ScoreParameters),

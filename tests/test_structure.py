@@ -20,6 +20,8 @@ HEAVY = (
     "tensorflow",
     "keras",
     "mlflow",
+    "optuna",
+    "matplotlib",
     "checklist",
     "spacy",
     "snscrape",

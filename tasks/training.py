@@ -66,7 +66,7 @@ def prepare_device(require_gpu: bool) -> str:
     Raises:
         TrainingError: A GPU is required and there is none.
     """
-    with _native_silence():
+    with native_silence():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -88,7 +88,7 @@ def prepare_device(require_gpu: bool) -> str:
 
 
 @contextmanager
-def _native_silence() -> Iterator[None]:
+def native_silence() -> Iterator[None]:
     """Drop what native code writes to stderr: TensorFlow's notices come before its log level is read."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
@@ -158,7 +158,7 @@ def fit(
     keras.utils.set_random_seed(parameters.seed)
     model = build_network(parameters.network, vocabulary_size, embeddings)
     steps = number_of_batches(train.tokens, parameters.batch_size)
-    _compile(model, parameters, train.targets, steps * parameters.epochs)
+    compile_network(model, parameters, train.targets, steps * parameters.epochs)
     if state is not None:
         for variable, value in zip(_variables(model), state.variables, strict=True):
             variable.assign(value)
@@ -196,9 +196,10 @@ def fit(
     return model, state, stopped
 
 
-def _compile(
+def compile_network(
     model: "keras.Model", parameters: TrainParameters, targets: NDArray[np.int8], steps: int
 ) -> None:
+    """Give a network its loss and its optimizer, with a schedule for so many steps."""
     import keras
 
     prior = np.bincount(targets, minlength=len(LABELS)) / len(targets)

@@ -55,7 +55,7 @@ def test_all_is_measured(tmp_path: Path) -> None:
         (http, "batches of 256"): {"least": 8000},
         (http, "p99 at half of those requests"): {"most": 15},
         (http, "first answer after the start"): {"most": 0.3},
-        (http, "memory"): {"most": 150},
+        (http, "memory after all requests"): {"most": 150},
     }
     others = ["fp32 bundle", "Keras predict", "TensorFlow SavedModel", "reference graph padded, predict"]
     for other in others:

@@ -176,11 +176,14 @@ class MlflowClient:
 
     def __enter__(self) -> "MlflowClient":
         import mlflow
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
 
         mlflow.pyfunc.save_model(
             str(self._folder),
             python_model=str(ROOT / "containers" / "serve" / "model.py"),
             artifacts={"bundle": str(self._bundle)},
+            signature=ModelSignature(Schema([ColSpec(DataType.string, "text")])),
             pip_requirements=["mlflow"],
         )
         command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(self._folder)]
@@ -216,12 +219,18 @@ class MlflowClient:
         """
         body = json.dumps({"dataframe_split": {"columns": ["text"], "data": [[text] for text in texts]}})
         try:
+            status, content = self._post(body)
+        except ConnectionError:  # the server has closed it, as nothing was asked for some seconds
+            status, content = self._post(body)
+        if status != 200:
+            raise ConnectionError(f"MLflow's server answered {status}: {content[:200]!r}")
+        return json.loads(content)
+
+    def _post(self, body: str) -> tuple[int, bytes]:
+        try:
             self._connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
             response = self._connection.getresponse()
-            content = response.read()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()  # the next request opens it anew
             raise
-        if response.status != 200:
-            raise ConnectionError(f"MLflow's server answered {response.status}: {content[:200]!r}")
-        return json.loads(content)

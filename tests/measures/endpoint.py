@@ -44,6 +44,7 @@ def measure(size: Size, folder: Path) -> list[Figure]:
         for _ in range(size.rounds):
             with serving(folder / "int8", places) as (port, first, process):
                 found.add("first", first)
+                found.add("memory at first", memory(process) / 1e6)
                 uvloop.run(closed(port, single, seconds / 4, CONNECTIONS))  # warm-up
                 found.add("requests", uvloop.run(closed(port, single, seconds, CONNECTIONS)))
                 for count, contents in batches.items():
@@ -53,7 +54,7 @@ def measure(size: Size, folder: Path) -> list[Figure]:
                 late = uvloop.run(paced(port, single, rate, seconds, WAITING))
                 found.add("p50", 1e3 * float(np.percentile(late, 50)))
                 found.add("p99", 1e3 * float(np.percentile(late, 99)))
-                found.add("memory", memory(process) / 1e6)
+                found.add("memory at last", memory(process) / 1e6)
     return list(_figures(found))
 
 
@@ -65,7 +66,8 @@ def _figures(found: Rounds) -> Iterator[Figure]:
     yield Figure(PART, "p50 at half of those requests", "ms", found["p50"])
     yield Figure(PART, "p99 at half of those requests", "ms", found["p99"], most=15)
     yield Figure(PART, "first answer after the start", "s", found["first"], most=0.3)
-    yield Figure(PART, "memory", "MB", found["memory"], most=150)
+    yield Figure(PART, "memory after the first answer", "MB", found["memory at first"])
+    yield Figure(PART, "memory after all requests", "MB", found["memory at last"], most=150)
 
 
 def memory(process: psutil.Process) -> int:

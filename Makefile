@@ -26,6 +26,7 @@ test-all: setup  ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: setup  ## Measure how fast the model is: make bench ARGS=--full
+	@mkdir -p $(PREFECT_HOME)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 lint: setup  ## Check style, types, workflows and the template of AWS

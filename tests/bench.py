@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from flows.cli import quiet
 from tests.measures import endpoint, serving, tokenising, training
 from tests.measures.figures import FULL, QUICK, SMOKE, Figure, machine, table
 
@@ -84,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes.add_argument("--smoke", dest="size", action="store_const", const="smoke", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULT, help="file to write (%(default)s)")
     options = parser.parse_args(arguments)
+    from flows.cli import quiet  # not above, where each part's process would import Prefect, too
+
     quiet()
     bench(options.size or "quick", options.out)
     return 0

@@ -5,7 +5,7 @@ export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-cloud test-all lint ui clean distclean lock
+.PHONY: help setup run test test-cloud test-all bench lint ui clean distclean lock
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,10 @@ test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, Po
 
 test-all: setup  ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: setup  ## Measure how fast the model is: make bench ARGS=--full
+	@mkdir -p $(PREFECT_HOME)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 lint: setup  ## Check style, types, workflows and the template of AWS
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -48,11 +48,9 @@ def quantize_bundle(
     """
     with TemporaryDirectory() as scratch:
         small = Path(scratch)
-        _quantize(folder / NETWORK, small / NETWORK)
-        (small / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
-        write_manifest(small, full.metadata | {"precision": "int8"})
+        reduced = write_int8(folder, full, small)
         before, after = (
-            macro_recall(predictor.probabilities(texts), targets) for predictor in (full, Predictor(small))
+            macro_recall(predictor.probabilities(texts), targets) for predictor in (full, reduced)
         )
         fall = before - after
         if fall <= TOLERANCE:
@@ -60,6 +58,21 @@ def quantize_bundle(
                 (folder / name).write_bytes((small / name).read_bytes())
     predictor = Predictor(folder)
     return predictor, describe(predictor, folder, fall)
+
+
+def write_int8(folder: Path, full: Predictor, target: Path) -> Predictor:
+    """Write a bundle as another one with weights of 8 bits, and return that loaded.
+
+    Args:
+        folder: The bundle, with weights of 32 bits.
+        full: The same, loaded.
+        target: An empty folder; made if need be.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    _quantize(folder / NETWORK, target / NETWORK)
+    (target / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
+    write_manifest(target, full.metadata | {"precision": "int8"})
+    return Predictor(target)
 
 
 def describe(predictor: Predictor, folder: Path, fall: float | None = None) -> Quantization:

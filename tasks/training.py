@@ -111,7 +111,7 @@ def prepare_device(require_gpu: bool) -> str:
     Raises:
         TrainingError: A GPU is required and there is none.
     """
-    with _native_silence():
+    with native_silence():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -133,7 +133,7 @@ def prepare_device(require_gpu: bool) -> str:
 
 
 @contextmanager
-def _native_silence() -> Iterator[None]:
+def native_silence() -> Iterator[None]:
     """Drop what native code writes to stderr: TensorFlow's notices come before its log level is read."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
@@ -232,7 +232,7 @@ def fit_network(
     import keras
 
     steps = number_of_batches(train.tokens, recipe.batch_size, recipe.bucket_width)
-    _compile(model, recipe, train.log_prior(), steps * recipe.epochs)
+    compile_network(model, recipe, train.log_prior(), steps * recipe.epochs)
     if state is not None:
         for variable, value in zip(_variables(model), state.variables, strict=True):
             variable.assign(value)
@@ -274,7 +274,8 @@ def fit_network(
     return state, stopped
 
 
-def _compile(model: "keras.Model", recipe: Recipe, log_prior: NDArray[np.float32], steps: int) -> None:
+def compile_network(model: "keras.Model", recipe: Recipe, log_prior: NDArray[np.float32], steps: int) -> None:
+    """Give a network its loss and its optimizer, with a schedule for so many steps."""
     import keras
 
     cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)

@@ -17,53 +17,16 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import NamedTuple
 
-import polars as pl
-
-from containers.serve.predictor import Predictor
 from flows import cli
-from tasks import behaviour, bundle, network, tokens
+from tasks import behaviour
 from tasks.benchmark import BenchmarkParameters, judge
 from tasks.policy import DEFAULT, read_policy
 from tasks.rows import HeldOut
-from tests.tweets import FILLING, TELLING
+from tests.measures.made_up import predictor, tweets
 
 TWEETS = 10_000
 ASKED_ALONE = 1_000
 LIMIT = 90
-
-
-def tweets(count: int, seed: int) -> pl.DataFrame:
-    """Return rows as the benchmark reads them: 8 to 24 words, some with a hashtag, a link or a handle."""
-    draw = random.Random(seed)
-    telling = [word for words in TELLING for word in words]
-    texts = []
-    for number in range(count):
-        words = draw.choices(
-            [*FILLING, *telling, "isn't", "not", "so", "London", "Anna", "2021"], k=draw.randint(8, 24)
-        )
-        words += draw.choices(["", "#late", "https://example.org/a", "@someone", "😀"], k=1)
-        texts.append(f"{' '.join(words)} {number}")
-    labels = [draw.randrange(3) for _ in texts]
-    rows = pl.DataFrame({"id": [f"made-up:{n:06}" for n in range(count)], "text": texts})
-    return rows.with_columns(
-        label=pl.Series(labels, dtype=pl.Int8),
-        human_label=pl.Series(labels, dtype=pl.Int8),
-        lang=pl.lit("en"),
-        source=pl.lit("made-up"),
-        created_at=pl.lit("2024-05-01").str.to_datetime(time_unit="us", time_zone="UTC"),
-    )
-
-
-def predictor(folder: Path, seed: int) -> Predictor:
-    """Return a network of the real size with random weights, exported as training does."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    source = tokens.tokenizer_folder(tokens.OFFLINE)
-    tokenizer = tokens.build_tokenizer(source)
-    size = tokenizer.get_vocab_size()
-    model = network.build_network("pooled", size, tokens.word_embeddings(source, size))
-    return bundle.write_bundle(model, tokenizer, folder, {"network": "pooled"}, ["a text"])
 
 
 class Times(NamedTuple):

@@ -1,0 +1,94 @@
+"""How fast the model is, beside what it is measured against: `make bench`, or `python -m tests.bench`.
+
+Measures training against the Airflow project's graph, tokenising, serving inside the process against Keras,
+TensorFlow and (`--full`) MLflow's server, and serving over HTTP. Networks have the real size and random
+weights, tweets are made up. All is measured in the same run, round after round, and ratios are taken within
+a round. Prints a table and writes `.local/bench.json`; docs/speed.md tells how to read it. A goal that is
+missed is no failure: the machine may be busy.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+from tests.measures import endpoint, serving, tokenising, training
+from tests.measures.figures import FULL, QUICK, SMOKE, Figure, machine, table
+
+SIZES = {"quick": QUICK, "full": FULL, "smoke": SMOKE}
+RESULT = Path(".local/bench.json")
+
+
+def bench(name: str, out: Path) -> list[Figure]:
+    """Measure all, print the table and write the file.
+
+    Args:
+        name: Of a size: `quick`, `full` or `smoke`.
+        out: The file; its folder is made if need be.
+    """
+    size = SIZES[name]
+    about, start = machine(), datetime.now(UTC)
+    figures, loads = [], {"start": os.getloadavg()}
+    place = f"{about['cores']} cores, {about['cpu']}"
+    print(f"{place}, {size.rounds} rounds, {_load(loads['start'])}", flush=True)
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _apart("networks with random weights", serving.write_bundles, folder)
+        for module in (training, tokenising, serving, endpoint):
+            needed = (size, folder) if module in (serving, endpoint) else (size,)
+            figures += _apart(module.PART, module.measure, *needed)
+            loads[module.PART] = os.getloadavg()
+    print(f"\n{table(figures)}\n\nat the end: {_load(os.getloadavg())}")
+    record = {
+        "size": name,
+        "started_at": start.isoformat(timespec="seconds"),
+        "machine": about,
+        "load": loads,
+        "figures": [figure.record() for figure in figures],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    print(f"All rounds are in {out}.")
+    return figures
+
+
+def _load(averages: Sequence[float]) -> str:
+    return "load " + ", ".join(f"{average:.1f}" for average in averages)
+
+
+def _apart(name: str, measure: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns in a process of its own: TensorFlow's threads are set once a process."""
+    start = perf_counter()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = pool.submit(measure, *arguments).result()
+    print(f"{name}: {perf_counter() - start:.0f} s, {_load(os.getloadavg())}", flush=True)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and measure; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m tests.bench", description="Measure how fast the model is.")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--full", dest="size", action="store_const", const="full", help="more and longer rounds, and MLflow"
+    )
+    sizes.add_argument("--smoke", dest="size", action="store_const", const="smoke", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULT, help="file to write (%(default)s)")
+    options = parser.parse_args(arguments)
+    from flows.cli import quiet  # not above, where each part's process would import Prefect, too
+
+    quiet()
+    bench(options.size or "quick", options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

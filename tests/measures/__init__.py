@@ -1,0 +1,1 @@
+"""What `tests.bench` and `tests.speed` measure with: made-up tweets, figures, and a module for each part."""

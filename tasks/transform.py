@@ -262,7 +262,8 @@ def write_joined(predictor: Predictor, source: Path, answers: Path, target: Path
         raise TransformError(f"The answers to {source} are no JSON Lines: {error}. Run again.") from error
     if count != rows or lacking:
         raise TransformError(
-            f"There are {count} answers to the {rows} rows of {source}, {lacking} of them without a value: run again."
+            f"There are {count} answers to the {rows} rows of {source}, {lacking} of them without a value: "
+            "run again."
         )
     wrong: list[str] = []  # an error that is raised among polars' threads would lose its type
 

@@ -19,6 +19,7 @@ from tasks.etl import EtlParameters
 from tasks.rollback import RollbackParameters
 from tasks.teardown import TeardownParameters
 from tasks.training import TrainParameters
+from tasks.transform import TransformParameters
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +31,7 @@ PARAMETERS = [
     ("deploy", ScoreParameters),
     ("rollback", RollbackParameters),
     ("deploy", TeardownParameters),
+    ("transform", TransformParameters),
 ]
 
 

@@ -75,7 +75,7 @@ def test_files_are_found_copied_and_removed(lake: Lake, tmp_path: Path) -> None:
     lake.fetch("a/b/2", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"22"
     with pytest.raises(FileNotFoundError):
-        lake.fetch("a/b", tmp_path / "copy")
+        lake.fetch("a/none", tmp_path / "copy")
     lake.remove("a/b")
     lake.remove("a/b")
     assert [file.key for file in lake.find("a")] == ["a/0", "a/bc"]

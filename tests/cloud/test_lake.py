@@ -140,7 +140,7 @@ def test_a_big_frame_goes_in_parts(s3: S3, bucket: str, lake: S3Lake) -> None:
 
 # What does not pass by itself
 
-DENIED = "the credentials do not permit it", "Permit s3:ListBucket on the bucket, and s3:GetObject and s3:Put"
+DENIED = "the credentials do not permit it", "Permit s3:ListBucket on the bucket, s3:GetObject and s3:Put"
 EXPIRED = (
     "the session token is no longer valid",
     "Put a role, or a key that lasts, in the credentials of the block",

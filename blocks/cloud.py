@@ -185,7 +185,7 @@ class Environment(BaseSettings):
         }
         saved = find_block(SageMakerEndpoint, SageMakerEndpoint.slot)
         if saved is not None:
-            kept = {name: getattr(saved, name) for name in ("hosting", "keep", "timeout", "poll")}
+            kept = {name: getattr(saved, name) for name in ("hosting", "batch", "keep", "timeout", "poll")}
             settings = kept | settings
         try:
             if self.sentiment_instance_type is not None:

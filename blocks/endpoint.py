@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
+from blocks.lake import Lake
 from blocks.role import BlockError, Role
 
+TEXTS = "texts"  # folder of the files to transform
 MAX_BYTES, MAX_TEXTS = 6_000_000, 20_000  # of a request; its answer may have no more bytes than it
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
@@ -89,6 +91,36 @@ class Endpoint(Role):
     @abstractmethod
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return `label` and the probabilities `p_<label>` for each text, over HTTP."""
+
+    @abstractmethod
+    def transform(
+        self, release: Release, lake: Lake, folder: str, on_files: Callable[[int], object]
+    ) -> dict[str, str]:
+        """Answer files of texts with what serves the release, whatever serves at the endpoint.
+
+        The name of the folder stands for the work: what is under way there, or done, is not begun anew.
+
+        Args:
+            release: What is to answer.
+            lake: Where the files lie.
+            folder: In the lake. Under its `texts/` are the files: JSON Lines, each line `{"text": "..."}` of
+                less than a megabyte.
+            on_files: Called with the number of files that have been answered since the last call.
+
+        Returns:
+            Key of the answers to each file, by the file's name: JSON Lines, each line `label` and `p_<label>`
+            for the line of the same number; there may be blank lines, which do not count.
+
+        Raises:
+            EndpointError: It could not be done.
+        """
+
+    def require_reach(self, lake: Lake) -> None:
+        """See that `transform` can get at the files of a lake.
+
+        Raises:
+            EndpointError: It cannot.
+        """
 
 
 def invoke(url: str, texts: Sequence[str], seconds: float = 60) -> list[dict[str, Any]]:

@@ -1,20 +1,31 @@
 """The lake: where parquet files and their manifests lie between the steps of ETL."""
 
+import hashlib
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 from pydantic import Field
 
 from blocks.role import BlockError, Resource, Role, local_path, local_resources
 
+PART = ".tmp"  # ends the name of a file that is being written
+
 
 class LakeError(BlockError):
     """Raised when the lake cannot be read or written; says where and what to do."""
+
+
+class File(NamedTuple):
+    """A file of the lake."""
+
+    key: str
+    tag: str
+    """Changes whenever the content does."""
 
 
 class Lake(Role):
@@ -44,16 +55,32 @@ class Lake(Role):
         """Put `data` under `key`; a reader sees all of it or none."""
 
     @abstractmethod
-    def remove(self, key: str) -> None:
-        """Remove the file under `key`; nothing happens if there is none."""
-
-    @abstractmethod
     def write_frame(self, key: str, frame: pl.DataFrame) -> None:
         """Put `frame` under `key` as parquet; a reader sees all of it or none."""
 
     @abstractmethod
     def scan(self, keys: list[str]) -> pl.LazyFrame:
         """Return the rows of the parquet files under `keys`, in that order, lazily."""
+
+    @abstractmethod
+    def find(self, place: str) -> list[File]:
+        """Return the files in the folder `place` and below it, or the file `place`, in the order of keys."""
+
+    @abstractmethod
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy the file under `key` to a path of this machine, in bounded memory.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+
+    @abstractmethod
+    def put(self, key: str, path: Path) -> None:
+        """Copy a file of this machine to `key`, in bounded memory; a reader sees all of it or none."""
+
+    @abstractmethod
+    def remove(self, folder: str) -> None:
+        """Delete all files in a folder and below it; none need be there."""
 
 
 class LocalLake(Lake):
@@ -77,20 +104,23 @@ class LocalLake(Lake):
         return self._path(key).read_bytes()
 
     def write(self, key: str, data: bytes) -> None:  # noqa: D102
+        self._write(key, lambda part: part.write_bytes(data))
+
+    def put(self, key: str, path: Path) -> None:  # noqa: D102
+        self._write(key, lambda part: shutil.copyfile(path, part))
+
+    def _write(self, key: str, fill: Callable[[Path], object]) -> None:
         path = self._path(key)
-        part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
+            fill(part)
             part.replace(path)
         except OSError as error:
             raise self._unwritable(path, error) from error
         finally:
             if part.exists():
                 part.unlink()
-
-    def remove(self, key: str) -> None:  # noqa: D102
-        self._path(key).unlink(missing_ok=True)
 
     def write_frame(self, key: str, frame: pl.DataFrame) -> None:  # noqa: D102
         from io import BytesIO
@@ -101,6 +131,27 @@ class LocalLake(Lake):
 
     def scan(self, keys: list[str]) -> pl.LazyFrame:  # noqa: D102
         return pl.scan_parquet([self._path(key) for key in keys])
+
+    def find(self, place: str) -> list[File]:  # noqa: D102
+        root, path = local_path(self.folder), self._path(place)
+        found = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+        files = []
+        for one in found:
+            if not one.name.endswith(PART):
+                with one.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                files.append(File(one.relative_to(root).as_posix(), digest))
+        return sorted(files)
+
+    def fetch(self, key: str, path: Path) -> None:  # noqa: D102
+        shutil.copyfile(self._path(key), path)
+
+    def remove(self, folder: str) -> None:  # noqa: D102
+        try:
+            if self._path(folder).is_dir():
+                shutil.rmtree(self._path(folder))
+        except OSError as error:
+            raise self._unwritable(self._path(folder), error) from error
 
     def check(self) -> str:  # noqa: D102
         self.write("check", b"")

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -9,21 +10,24 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import httpx
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release, invoke
+from blocks.endpoint import TEXTS, Check, Deployment, Endpoint, EndpointError, Release, invoke
+from blocks.lake import Lake
 from blocks.role import DEFAULTS, ROOT, Resource, local_path, local_resources
 
 VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")  # goes into a folder's name and a header
 GRACE = 30.0  # seconds that a server gets to finish its requests, before it is killed
+BYTES = 2**20  # of texts answered at a time when files are transformed
 LOCK_WAIT = 300.0  # seconds that a deploy waits for another one
 
 
@@ -91,6 +95,23 @@ class LocalEndpoint(Endpoint):
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:  # noqa: D102
         return invoke(self._url(self.port), texts)
+
+    def transform(  # noqa: D102
+        self, release: Release, lake: Lake, folder: str, on_files: Callable[[int], object]
+    ) -> dict[str, str]:
+        answers = {}
+        with TemporaryDirectory() as temporary, _answering(release.bundle) as ask:
+            source, target = Path(temporary, "texts"), Path(temporary, "answers")
+            for file in lake.find(f"{folder}/{TEXTS}"):
+                name = file.key.rpartition("/")[2]
+                lake.fetch(file.key, source)
+                with source.open("rb") as texts, target.open("w") as out:
+                    while lines := texts.readlines(BYTES):
+                        out.writelines(f"{json.dumps(answer)}\n" for answer in ask(lines))
+                answers[name] = f"{folder}/answers/{name}"
+                lake.put(answers[name], target)
+                on_files(1)
+        return answers
 
     def check(self) -> str:  # noqa: D102
         found = self.serving()
@@ -303,6 +324,36 @@ class LocalEndpoint(Endpoint):
                 f"Stop what uses it, or choose another for the block {self.slot}: "
                 "`python -m blocks.register local --port 8081`."
             ) from error
+
+
+@contextmanager
+def _answering(bundle: Path) -> Iterator[Callable[[list[bytes]], list[dict[str, Any]]]]:
+    """Run the app without HTTP on a bundle; yields a function from lines of JSON to their answers."""
+    command = [sys.executable, "-m", "containers.serve.batch", str(bundle)]
+    pipe = subprocess.PIPE
+    with TemporaryFile() as said:
+        child = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdin=pipe, stdout=pipe, stderr=said)
+        source: Any = child.stdin
+        target: Any = child.stdout
+
+        def ask(lines: list[bytes]) -> list[dict[str, Any]]:
+            with suppress(BrokenPipeError):  # it has said why
+                source.write(b"[%s]\n" % b",".join(line.rstrip() for line in lines))
+                source.flush()
+            answer = target.readline()
+            if not answer:
+                child.wait()
+                said.seek(0)
+                why = said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+                raise EndpointError(f"The model in {bundle} does not answer. It said last: {why[-1][:500]}")
+            predictions: list[dict[str, Any]] = json.loads(answer)["predictions"]
+            return predictions
+
+        try:
+            yield ask
+        finally:
+            child.kill()
+            child.communicate()
 
 
 def _answers(server: _Record) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
@@ -21,17 +22,21 @@ from botocore.exceptions import (
 from prefect_aws import AwsCredentials
 from pydantic import Field
 
-from blocks.lake import Lake, LakeError
+from blocks.lake import File, Lake, LakeError
 from blocks.role import BlockError, Resource, causes
 
 RETRIES = Config(  # "standard" waits longer each time, by a random share; polars does the same on its own
     retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10, read_timeout=60
 )
+_ERRORS = (OSError, BotoCoreError, ClientError)  # the first one is polars'
 RENEWAL = 600  # seconds until a role is assumed anew: its credentials last 900 at least
 
 
 class S3Lake(Lake):
-    """A lake in a bucket, used with `s3:GetObject`, `s3:PutObject`, `s3:DeleteObject` and `s3:ListBucket`."""
+    """A lake in a bucket, used with `s3:GetObject`, `s3:PutObject` and `s3:ListBucket`.
+
+    What is removed, working files under `transform/` and `trained/`, takes `s3:DeleteObject`.
+    """
 
     _block_type_name = "S3 Lake"
     _block_type_slug = "s3-lake"
@@ -65,10 +70,6 @@ class S3Lake(Lake):
         with self._explained():
             self._s3().put_object(Bucket=self.bucket, Key=self._path(key), Body=data)
 
-    def remove(self, key: str) -> None:  # noqa: D102
-        with self._explained():
-            self._s3().delete_object(Bucket=self.bucket, Key=self._path(key))
-
     def write_frame(self, key: str, frame: pl.DataFrame) -> None:  # noqa: D102
         with self._explained():
             options = self._storage_options()
@@ -80,13 +81,43 @@ class S3Lake(Lake):
         uris = [self.uri(key) for key in keys]
         return pl.scan_parquet(uris, storage_options=options, credential_provider=None)
 
+    def find(self, place: str) -> list[File]:  # noqa: D102
+        path = self._path(place)
+        with self._explained():
+            pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=path)
+            entries = [entry for page in pages for entry in page.get("Contents", [])]
+        cut = len(self._path("x")) - 1
+        return sorted(
+            File(entry["Key"][cut:], entry["ETag"].strip('"'))
+            for entry in entries
+            if entry["Key"] == path or (entry["Key"].startswith(f"{path}/") and entry["Key"][-1] != "/")
+        )
+
+    def fetch(self, key: str, path: Path) -> None:  # noqa: D102
+        with path.open("wb") as file:
+            try:
+                with self._explained(_ERRORS[1:]):  # an OSError is this machine's
+                    body = self._s3().get_object(Bucket=self.bucket, Key=self._path(key))["Body"]
+                    for chunk in body.iter_chunks(2**20):
+                        file.write(chunk)
+            except ClientError as error:  # the one that is not explained
+                raise FileNotFoundError(self.uri(key)) from error
+
+    def put(self, key: str, path: Path) -> None:  # noqa: D102
+        with path.open("rb") as file, self._explained():
+            self._s3().upload_fileobj(file, self.bucket, self._path(key))
+
+    def remove(self, folder: str) -> None:  # noqa: D102
+        for file in self.find(folder):
+            with self._explained():
+                self._s3().delete_object(Bucket=self.bucket, Key=self._path(file.key))
+
     def check(self) -> str:  # noqa: D102
         self.exists("check")  # first, for some servers forbid to write into a bucket that there is not
         self.write("check", b"")
         self.read("check")
         self.write_frame("check.parquet", pl.DataFrame({"check": [True]}))
         self.scan(["check.parquet"]).collect()
-        self.remove("check.parquet")
         return f"{self.uri('')}, region {self._s3().meta.region_name}"
 
     def resources(self) -> list[Resource]:  # noqa: D102
@@ -105,10 +136,10 @@ class S3Lake(Lake):
         return None
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, kinds: tuple[type[Exception], ...] = _ERRORS) -> Iterator[None]:
         try:
             yield
-        except (OSError, BotoCoreError, ClientError) as error:
+        except kinds as error:
             explanation = self._explanation(error)
             if explanation is None:
                 raise
@@ -167,7 +198,8 @@ _WAIT = "Wait and run again: finished steps are not repeated."
 _BUSY = _Trouble("it asks for fewer requests, or is out of order", _WAIT, transient=True)
 _DENIED = _Trouble(
     "the credentials do not permit it",
-    "Permit s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject in it.",
+    "Permit s3:ListBucket on the bucket, s3:GetObject and s3:PutObject in it, and s3:DeleteObject under "
+    "the lake's transform/ and trained/.",
 )
 _EXPIRED = _Trouble("the session token is no longer valid", f"Put a role, or a key that lasts, {_SAVE}")
 _KEY = _Trouble("the access key is unknown", f"Correct the access key {_SAVE}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Self
 
 from prefect_aws import AwsCredentials
@@ -16,8 +17,10 @@ from blocks import alarms, autoscaling
 from blocks.aws import client, code, pairs, trouble, unless
 from blocks.endpoint import Check, Deployment, Endpoint, EndpointError, Release, batches
 from blocks.hosting import Instances, Serverless
+from blocks.lake import Lake
 from blocks.log import logger
 from blocks.role import BlockError, Resource
+from blocks.transform import Batch, Jobs
 from blocks.versions import PASSED, Versions
 
 _Restore = tuple[Callable[[], None], ...]
@@ -67,6 +70,7 @@ class SageMakerEndpoint(Endpoint):
     hosting: Instances | Serverless = Field(
         default=Instances(), discriminator="kind", description="What it runs on."
     )
+    batch: Batch = Field(default=Batch(), description="What batch transforms run on.")
     keep: int = Field(default=2, ge=0, description="Former versions to keep beside the one that serves.")
     timeout: float = Field(default=1800.0, gt=0, description="Seconds that a change may take, 600 or more.")
     poll: float = Field(default=10.0, gt=0, description="Seconds between two looks at a change.")
@@ -96,7 +100,8 @@ class SageMakerEndpoint(Endpoint):
         if not (before and before.serves(wanted) and self._has_passed(wanted)):
             self._replace(before, wanted, release, check)
         after = self._look()
-        self._versions.prune({after.config, after.pending} if after else set(), self.keep, self.timeout)
+        used = ({after.config, after.pending} if after else set()) | self._jobs.models()
+        self._versions.prune(used, self.keep, self.timeout)
         return self._deployment(release.version, release.digest)
 
     def stop(self) -> bool:  # noqa: D102
@@ -106,12 +111,23 @@ class SageMakerEndpoint(Endpoint):
         if state:
             self._client("sagemaker").delete_endpoint(EndpointName=self.name)
             self._settled(since=state.modified)
+        jobs = self._jobs.stop(self.timeout)
         parts = self._versions.discard()
         watched = self._unwatch()
-        return bool(state or scaled or parts or watched)
+        return bool(state or scaled or jobs or parts or watched)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:  # noqa: D102
         return [answer for batch in batches(texts) for answer in self._invoke(batch)[0]]
+
+    def require_reach(self, lake: Lake) -> None:  # noqa: D102
+        self._jobs.require_reach(lake)
+
+    def transform(  # noqa: D102
+        self, release: Release, lake: Lake, folder: str, on_files: Callable[[int], object]
+    ) -> dict[str, str]:
+        make = self._versions.make_model
+        model = partial(make, self._title(release), release, self.role, self.hosting)
+        return self._jobs.answer(lake, folder, self.batch, model, on_files)
 
     def check(self) -> str:  # noqa: D102
         role = self._client("iam").get_role(RoleName=self.role.rpartition("/")[2])["Role"]
@@ -148,7 +164,7 @@ class SageMakerEndpoint(Endpoint):
         watched = alarms.there(self._client("cloudwatch"), self.name, self._alarm_arn, self._mine)
         found += [Resource(kind="autoscaling", name=name) for name in scaled]
         found += [Resource(kind="alarm", name=name) for name in watched]
-        return found + self._versions.resources()
+        return found + self._jobs.resources() + self._versions.resources()
 
     def explain(self, error: BaseException) -> EndpointError | None:
         """Return the cause and remedy of an error of AWS."""
@@ -355,6 +371,10 @@ class SageMakerEndpoint(Endpoint):
     @property
     def _versions(self) -> Versions:
         return Versions(self._client("sagemaker"), f"{self.name}-v", self._mine)
+
+    @property
+    def _jobs(self) -> Jobs:
+        return Jobs(self._client("sagemaker"), f"{self.name}-t", self._mine, self.poll)
 
     @property
     def _mine(self) -> dict[str, str]:

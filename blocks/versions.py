@@ -39,7 +39,14 @@ class Versions:
 
     def make(self, name: str, release: Release, role: str, hosting: Instances | Serverless) -> None:
         """Make model and configuration, each unless it is there; an image only for a new model."""
-        tags = pairs(self.tags | {"version": release.version, "digest": release.digest})
+        self.make_model(name, release, role, hosting)
+        if not self._there(self.client.describe_endpoint_config, EndpointConfigName=name):
+            tags = pairs(self.tags | {"version": release.version, "digest": release.digest})
+            with unless("already existing"):
+                self.client.create_endpoint_config(EndpointConfigName=name, Tags=tags, **hosting.config(name))
+
+    def make_model(self, name: str, release: Release, role: str, hosting: Instances | Serverless) -> str:
+        """Make the model, and an image for it, unless it is there; returns its name."""
         if not self._there(self.client.describe_model, ModelName=name):
             image = release.image()
             with unless("already existing"):
@@ -48,11 +55,9 @@ class Versions:
                     PrimaryContainer={"Image": image},
                     ExecutionRoleArn=role,
                     EnableNetworkIsolation=isinstance(hosting, Instances),  # serverless has no such thing
-                    Tags=tags,
+                    Tags=pairs(self.tags | {"version": release.version, "digest": release.digest}),
                 )
-        if not self._there(self.client.describe_endpoint_config, EndpointConfigName=name):
-            with unless("already existing"):
-                self.client.create_endpoint_config(EndpointConfigName=name, Tags=tags, **hosting.config(name))
+        return name
 
     def passed(self) -> list[str]:
         """Return the names of those that have passed the check, the last one first."""
@@ -64,10 +69,7 @@ class Versions:
 
     def tags_of(self, arn: str) -> dict[str, str]:
         """Return the tags of something; none if it is not there."""
-        with unless("not (find|found|exist)"):
-            pages = self.client.get_paginator("list_tags").paginate(ResourceArn=arn)
-            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
-        return {}
+        return tags_of(self.client, arn)
 
     def resources(self) -> list[Resource]:
         """Return those that are there."""
@@ -126,6 +128,14 @@ class Versions:
             describe(**name)
             return True
         return False
+
+
+def tags_of(client: Any, arn: str) -> dict[str, str]:
+    """Return the tags of something in SageMaker; none if it is not there."""
+    with unless("not (find|found|exist)"):
+        pages = client.get_paginator("list_tags").paginate(ResourceArn=arn)
+        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+    return {}
 
 
 def _passed(parts: list[_Part]) -> list[str]:

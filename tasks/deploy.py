@@ -59,12 +59,20 @@ def deploy_version(
     version: registry.Version, tracking: Tracking, images: Images, endpoint: Endpoint
 ) -> Deployment:
     """Make a version answer at the endpoint, see `deploy_production`."""
-    bundle = registry.bundle_folder(tracking, version)
-    number, digest = version.number, registry.digest(version)
-    image = partial(serving_image, images, bundle, number, digest)
-    deployment = endpoint.deploy(Release(bundle, number, digest, image), smoke_test)
+    deployment = endpoint.deploy(release(version, tracking, images), smoke_test)
     logger().info("Version %s answers at %s (%s)", deployment.version, deployment.url, deployment.detail)
     return deployment
+
+
+def release(version: registry.Version, tracking: Tracking, images: Images) -> Release:
+    """Return a version as an endpoint wants it.
+
+    Raises:
+        RegistryError: Its files are gone.
+    """
+    bundle = registry.bundle_folder(tracking, version)
+    number, digest = version.number, registry.digest(version)
+    return Release(bundle, number, digest, partial(serving_image, images, bundle, number, digest))
 
 
 @step

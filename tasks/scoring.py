@@ -1,6 +1,6 @@
 """Scoring: predictions for the rows of a file, in its order and in bounded memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import polars as pl
@@ -33,7 +33,7 @@ def scan(path: Path) -> pl.LazyFrame:
         frame = _scan(path)
         schema = frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if TEXT not in schema:
         columns = ", ".join(schema) or "none"
         raise ScoringError(
@@ -55,7 +55,7 @@ def count_rows(source: Path) -> int:
     try:
         return int(scan(source).select(pl.len()).collect(engine="streaming").item())
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(source, error) from error
+        raise unreadable(source, error) from error
 
 
 def check_target(source: Path, target: Path) -> None:
@@ -106,14 +106,8 @@ def score_file(
     """
     check_target(source, target)
     frame = scan(source)
-    added = {prefix + name: pl.String() if name == "label" else pl.Float32() for name in predictor.columns}
+    added = added_columns(frame, predictor.columns, prefix, source)
     schema = frame.collect_schema()
-    taken = [name for name in added if name in schema]
-    if taken:
-        raise ScoringError(
-            f"{source} has the column {taken[0]!r} already: rename it, or give the new columns a prefix with "
-            "--prefix predicted_."
-        )
     total = 0
 
     def predict(batch: pl.DataFrame) -> pl.DataFrame:
@@ -132,19 +126,60 @@ def score_file(
         return batch.hstack(new.with_columns(pl.when(known).then(pl.all())))
 
     scored = frame.map_batches(predict, streamable=True, schema={**schema, **added})
+    write(scored, source, target)
+    return total
+
+
+def added_columns(
+    frame: pl.LazyFrame, columns: Iterable[str], prefix: str, source: object
+) -> dict[str, pl.DataType]:
+    """Return the names and types of the columns that predictions add to the rows of a file.
+
+    Args:
+        frame: The rows.
+        columns: Keys of a prediction.
+        prefix: Of the new columns' names.
+        source: The file, for a person.
+
+    Raises:
+        ScoringError: One of them is there.
+    """
+    added: dict[str, pl.DataType] = {
+        prefix + name: pl.String() if name == "label" else pl.Float32() for name in columns
+    }
+    schema = frame.collect_schema()
+    taken = [name for name in added if name in schema]
+    if taken:
+        raise ScoringError(
+            f"{source} has the column {taken[0]!r} already: rename it, or give the new columns a prefix with "
+            "--prefix predicted_."
+        )
+    return added
+
+
+def write(frame: pl.LazyFrame, source: Path, target: Path) -> None:
+    """Write rows to a file, whole or not at all.
+
+    Args:
+        frame: The rows.
+        source: The file that they come from.
+        target: File to write, of a kind that its suffix tells.
+
+    Raises:
+        ScoringError: The source cannot be read or the target cannot be written.
+    """
     part = target.with_name(f".{target.name}.part")
     try:
-        _sink(scored, target.suffix.lower(), part)
+        _sink(frame, target.suffix.lower(), part)
         part.replace(target)
     except OSError as error:
         raise ScoringError(
             f"Cannot write {target}: {error}. Free some space or choose another folder."
         ) from error
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(source, error) from error
+        raise unreadable(source, error) from error
     finally:
         part.unlink(missing_ok=True)
-    return total
 
 
 def _scan(path: Path) -> pl.LazyFrame:
@@ -191,5 +226,6 @@ def _parts(kind: pl.DataType) -> list[pl.DataType]:
     return [kind.inner] if isinstance(kind, pl.List | pl.Array) else []  # type: ignore[list-item]
 
 
-def _unreadable(path: Path, error: Exception) -> ScoringError:
+def unreadable(path: Path, error: Exception) -> ScoringError:
+    """Return the explanation of an error of polars while it read a file."""
     return ScoringError(f"Cannot read {path}: {error}. Check that it is whole and what its suffix says.")

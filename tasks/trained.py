@@ -132,18 +132,21 @@ def find_lesson(lake: Lake, identity: str) -> Lesson | None:
 
 def remove_scratch(lake: Lake, identity: str) -> None:
     """Remove what only a fit that is not done needs."""
-    for key in (lesson_key(identity), *(checkpoint_key(identity, of) for of in ("teacher", "network"))):
-        lake.remove(key)
+    lake.remove(_scratch(identity))
 
 
 def lesson_key(identity: str) -> str:
     """Return where the lake has what the teacher says."""
-    return _key(identity, "lesson.npz")
+    return f"{_scratch(identity)}/lesson.npz"
 
 
 def checkpoint_key(identity: str, of: Literal["teacher", "network"]) -> str:
     """Return where the lake has how far a fit has come."""
-    return _key(identity, f"{of}.checkpoint.npz")
+    return f"{_scratch(identity)}/{of}.npz"
+
+
+def _scratch(identity: str) -> str:
+    return _key(identity, "unfinished")
 
 
 def _key(*parts: str) -> str:

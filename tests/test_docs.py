@@ -20,6 +20,7 @@ from tasks.rollback import RollbackParameters
 from tasks.search import SearchParameters
 from tasks.teardown import TeardownParameters
 from tasks.training import TrainParameters
+from tasks.transform import TransformParameters
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,6 +33,7 @@ PARAMETERS = [
     ("deploy", ScoreParameters),
     ("rollback", RollbackParameters),
     ("deploy", TeardownParameters),
+    ("transform", TransformParameters),
 ]
 
 

@@ -274,12 +274,14 @@ EVERYWHERE = {  # what AWS grants for no less than everything
     "ecr:GetAuthorizationToken",
     "sagemaker:ListEndpointConfigs",
     "sagemaker:ListModels",
+    "sagemaker:ListTransformJobs",
 }
 NAMED = (
-    r"arn:aws:(s3:::[A-Z_]+(/([A-Z_]+|backups)/\*)?"
+    r"arn:aws:(s3:::[A-Z_]+(/([A-Z_]+|backups|LAKE_PREFIX/transform)/\*)?"
     r"|ecr:REGION:ACCOUNT:repository/REPOSITORY"
     r"|iam::ACCOUNT:role/(ENDPOINT_ROLE|aws-service-role/[\w.-]+/\*)"
-    r"|(sagemaker|cloudwatch|logs):REGION:ACCOUNT:[\w/:-]+[/:]ENDPOINT(-[a-z0-9]+|-v\*|/\*|\*)?"
+    r"|(sagemaker|cloudwatch|logs):REGION:ACCOUNT:[\w/:-]+[/:]ENDPOINT(-[a-z0-9]+|-v\*|-t\*|/\*|\*)?"
+    r"|logs:REGION:ACCOUNT:log-group:/aws/sagemaker/TransformJobs\*"
     r"|application-autoscaling:REGION:ACCOUNT:scalable-target/\*)"
 )
 

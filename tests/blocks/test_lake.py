@@ -59,6 +59,28 @@ def test_what_is_written_is_read(lake: Lake) -> None:
     assert lake.exists("empty") and lake.read("empty") == b""
 
 
+def test_files_are_found_copied_and_removed(lake: Lake, tmp_path: Path) -> None:
+    given = {"a/b/1": b"1", "a/b/2": b"22", "a/0": b"0", "a/bc": b"c", "ab": b"ab"}
+    for number, (key, content) in enumerate(given.items()):
+        (tmp_path / f"{number}").write_bytes(content)
+        lake.put(key, tmp_path / f"{number}")
+    assert [file.key for file in lake.find("a")] == ["a/0", "a/b/1", "a/b/2", "a/bc"]
+    assert [file.key for file in lake.find("a/b")] == ["a/b/1", "a/b/2"]
+    [before] = lake.find("ab")
+    assert lake.find("nothing") == []
+    lake.write("ab", b"changed")
+    assert lake.find("ab")[0].tag != before.tag
+    lake.write("ab", b"ab")
+    assert lake.find("ab") == [before]
+    lake.fetch("a/b/2", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"22"
+    with pytest.raises(FileNotFoundError):
+        lake.fetch("a/none", tmp_path / "copy")
+    lake.remove("a/b")
+    lake.remove("a/b")
+    assert [file.key for file in lake.find("a")] == ["a/0", "a/bc"]
+
+
 def test_it_lies_where_the_address_says(lake: LocalLake) -> None:
     lake.write("a/b/c.bin", b"1")
     assert Path(lake.uri("a/b/c.bin")).read_bytes() == b"1"

@@ -2,6 +2,7 @@
 
 `main` is moto's server with what it lacks: names that are taken, states that take time, UpdateEndpoint with
 its shift of traffic and its roll-back, and invocations that reach the containers, as AWS documents them.
+Transform jobs are in transform_server.py.
 """
 
 import io
@@ -20,10 +21,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cloud import free_ports
+from tests.cloud import free_ports, transform_server
 from tests.cloud.docker_engine import HOME, ROOT, DockerEngine
 from tests.cloud.gateway import Gateway, Request
 from tests.cloud.registry_server import ACCOUNT, REGION, Ecr, running
+from tests.cloud.s3_server import S3
 
 LABEL = "sentiment-test.endpoint"
 LOGIN = {"username": "AWS", "password": f"{ACCOUNT}-auth-token"}
@@ -58,16 +60,19 @@ class Hosting:
 
         self.engine = DockerClient.from_env()
         self.fleets: dict[str, Fleet] = {}
+        self.storage: Callable[[], Any] = lambda: None  # a client of the S3 that transform jobs use
         self.delay = 0.0  # seconds that a change takes beside what it has to do; may be cut short
 
-    def start(self, endpoint: str, config: str, image: str) -> str:
-        """Start a container; returns why it does not answer, or nothing."""
+    def start(self, endpoint: str, config: str, image: str, wanted: Callable[[], bool] = lambda: True) -> str:
+        """Start a container, as long as it is wanted; returns why it does not answer, or nothing."""
         from docker.errors import APIError, ImageNotFound
 
         fleet, port = self.fleets.setdefault(endpoint, Fleet()), free_ports(1)[0]
         began = time.monotonic()
-        while time.monotonic() - began < self.delay:
+        while wanted() and time.monotonic() - began < self.delay:
             time.sleep(0.05)
+        if not wanted():
+            return "It was stopped."
         try:
             try:
                 self.engine.images.get(image)
@@ -331,11 +336,17 @@ def main(port: int) -> None:
 
     hosting = Hosting()
     extend(hosting)
+    transform_server.extend(hosting)
     application = DomainDispatcherApplication(create_backend_app)
 
     def controlled(environ: Any, start: Any) -> Any:
         if environ["PATH_INFO"].startswith("/delay/"):
             hosting.delay = float(environ["PATH_INFO"].rpartition("/")[2])
+            start("204 No Content", [])
+            return []
+        if environ["PATH_INFO"] == "/storage":
+            given = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            hosting.storage = lambda: transform_server.storage(given)
             start("204 No Content", [])
             return []
         return application(environ, start)
@@ -361,8 +372,14 @@ class SageMaker:
         return boto3.client(service, region_name=REGION, endpoint_url=self.api.url, **keys)
 
     def delay(self, seconds: float) -> None:
-        """Let each change of an endpoint take longer."""
+        """Let each change of an endpoint, and each transform job, take longer."""
         httpx.get(f"http://127.0.0.1:{self.api.target}/delay/{seconds}", trust_env=False)
+
+    def store(self, s3: S3) -> None:
+        """Let transform jobs use an S3."""
+        keys = {"aws_access_key_id": s3.admin.key, "aws_secret_access_key": s3.admin.secret}
+        given = keys | {"endpoint_url": s3.url}
+        httpx.post(f"http://127.0.0.1:{self.api.target}/storage", json=given, trust_env=False)
 
     def containers(self, endpoint: str) -> list[str]:
         """Return the images of the containers that run for an endpoint."""
@@ -447,7 +464,7 @@ def serving_base(docker_engine: DockerEngine, base_image: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def build_serving(docker_engine: DockerEngine, serving_base: str) -> Iterator[Build]:
     """Return a function that builds a serving image of a bundle, and returns its name."""
-    made = []
+    made: set[str] = set()
     with docker_engine.client() as client:
 
         def build(bundle: Path, version: str, digest: str, serves: bool = True) -> str:
@@ -459,7 +476,7 @@ def build_serving(docker_engine: DockerEngine, serving_base: str) -> Iterator[Bu
             entry = ["/usr/bin/python3.11", *(app if serves else ["-c", "import time; time.sleep(600)"])]
             lines = [f"FROM {serving_base}", "COPY . /app", f"ENTRYPOINT {json.dumps(entry)}"]
             _build(client, name, files | {"Dockerfile": "\n".join(lines).encode()})
-            made.append(name)
+            made.add(name)
             return name
 
         yield build

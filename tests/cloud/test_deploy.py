@@ -1,4 +1,4 @@
-"""The flows `deploy` and `rollback`, to ECR and SageMaker with the image that the project builds."""
+"""The flows `deploy`, `transform` and `rollback`, in ECR and SageMaker with the image that the project builds."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,11 +9,16 @@ from pydantic import SecretStr
 from blocks.ecr import EcrImages
 from blocks.hosting import Instances, Shift
 from blocks.images import LocalImages
+from blocks.lake import LocalLake
 from blocks.process import LocalEndpoint
+from blocks.s3 import S3Lake
 from blocks.sagemaker import SageMakerEndpoint
 from flows.deploy import DeployParameters, deploy
+from flows.transform import transform
+from tasks.transform import TransformParameters
 from tests.cloud.docker_engine import DockerEngine
 from tests.cloud.registry_server import REGION, Ecr
+from tests.cloud.s3_server import S3
 from tests.cloud.sagemaker_server import SageMaker
 from tests.flows.test_rollback import promote, run  # noqa: F401
 
@@ -63,8 +68,19 @@ def hosted(
                 engine.images.remove(image.id, force=True)
 
 
+@pytest.fixture
+def bulk(blocks: None, sagemaker: SageMaker, s3: S3, bucket: str, lake: LocalLake) -> Iterator[S3Lake]:
+    """Save a lake that transform jobs reach."""
+    sagemaker.store(s3)
+    block = S3Lake(bucket=bucket, credentials=s3.credentials())
+    block.appoint()
+    yield block
+    lake.appoint()
+
+
 def test_production_goes_to_sagemaker_and_back(
     hosted: SageMakerEndpoint,
+    bulk: S3Lake,
     promote: Callable[..., str],  # noqa: F811
     ecr: Ecr,
     caplog: pytest.LogCaptureFixture,
@@ -89,6 +105,12 @@ def test_production_goes_to_sagemaker_and_back(
     serving = hosted.serving()
     assert serving is not None and serving.version == second
     assert len(pushed()) == 2
+
+    bulk.write("raw/a.jsonl", b'{"text": "what?"}\n{"text": null}\n')
+    done = transform(TransformParameters(input="raw", output="scored"))
+    assert (done.version, done.rows) == (second, 2)
+    assert b'"label":"neutral"' in bulk.read("scored/a.jsonl")
+    assert len(pushed()) == 2, "the same image"
 
     back = run(reason="Complaints.")
     assert back.deployment == hosted.serving()

@@ -15,6 +15,7 @@ from tests.blocks.test_lake import (  # noqa: F401
     test_a_killed_writer_leaves_the_file_as_it_was,
     test_a_reader_never_sees_half_a_file,
     test_an_empty_frame_keeps_its_columns,
+    test_files_are_found_copied_and_removed,
     test_frames_come_back_as_they_went,
     test_rows_come_in_the_order_of_the_keys,
     test_the_same_frame_is_the_same_bytes,
@@ -139,7 +140,7 @@ def test_a_big_frame_goes_in_parts(s3: S3, bucket: str, lake: S3Lake) -> None:
 
 # What does not pass by itself
 
-DENIED = "the credentials do not permit it", "Permit s3:ListBucket on the bucket, and s3:GetObject and s3:Put"
+DENIED = "the credentials do not permit it", "Permit s3:ListBucket on the bucket, s3:GetObject and s3:Put"
 EXPIRED = (
     "the session token is no longer valid",
     "Put a role, or a key that lasts, in the credentials of the block",

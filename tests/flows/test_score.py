@@ -27,10 +27,10 @@ def source(tmp_path: Path) -> Path:
 
 def put_into_production(tracking: LocalTracking, folder: Path) -> None:
     """Make the tiny bundle version 1 and point `production` at it."""
-    build_bundle(folder / "artifacts" / "bundle")
+    digest = build_bundle(folder / "artifacts" / "bundle")
     with tracking.connected() as experiment:
         run = tracking.client().create_run(experiment).info.run_id
-    version = registry.register(tracking, folder.as_uri(), run, {})
+    version = registry.register(tracking, folder.as_uri(), run, {"digest": digest})
     tracking.client().set_registered_model_alias(tracking.model, registry.PRODUCTION, version.number)
 
 

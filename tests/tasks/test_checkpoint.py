@@ -9,7 +9,7 @@ from blocks.lake import LocalLake
 from tasks.checkpoint import find_checkpoint, write_checkpoint
 from tasks.training import State
 
-KEY = "trained/aaaa/network.checkpoint.npz"
+KEY = "trained/aaaa/unfinished/network.npz"
 EPOCH = {"loss": 0.5, "accuracy": 0.1, "val_loss": 0.25, "val_accuracy": 1 / 3}
 
 
@@ -31,7 +31,7 @@ def test_it_comes_back_as_it_was(lake: LocalLake, count: int) -> None:
         assert [value.dtype for value in ours] == [value.dtype for value in theirs]
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one, other)
-    assert find_checkpoint(lake, "trained/bbbb/network.checkpoint.npz") is None
+    assert find_checkpoint(lake, "trained/bbbb/unfinished/network.npz") is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "of another version"])

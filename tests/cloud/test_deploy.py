@@ -1,4 +1,4 @@
-"""The flows `deploy`, `transform` and `rollback`, in ECR and SageMaker with the image that the project builds."""
+"""The flows `deploy`, `transform` and `rollback`, in ECR and SageMaker with the image that a flow builds."""
 
 from collections.abc import Callable, Iterator
 

@@ -286,7 +286,8 @@ def test_after_an_outage_the_next_try_finds_the_job(bench: Bench) -> None:
     on(
         bench.sagemaker.api,
         lambda r: operation(r) == "sagemaker:DescribeTransformJob",
-        lambda _: bench.sagemaker.api.fail(503, None),
+        lambda _: bench.sagemaker.api.fail(503, 1),
+        times=5,  # as often as it is tried; whatever else is asked is answered
     )
     with pytest.raises(Exception) as caught:  # noqa: PT011
         bench.transform(folder)

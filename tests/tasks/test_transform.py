@@ -101,7 +101,7 @@ def release(bundle: Path, digest: str) -> Release:
 def test_the_local_endpoint_answers_line_by_line(
     predictor: Predictor, lake: LocalLake, endpoint: LocalEndpoint, tmp_path: Path
 ) -> None:
-    texts = WORDS * 3000  # more than is asked at a time
+    texts = WORDS * 6000  # more than is asked at a time
     texts = [text[:50] for text in texts]
     lake.write("w/texts/0.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in texts).encode())
     lake.write("w/texts/1.jsonl", b'{"text": "hate"}\n')

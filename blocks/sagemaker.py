@@ -5,7 +5,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Self
@@ -20,33 +19,17 @@ from blocks.hosting import Instances, Serverless
 from blocks.lake import Lake
 from blocks.log import logger
 from blocks.role import BlockError, Resource
+from blocks.state import MOVING, State, look
 from blocks.transform import Batch, Jobs
 from blocks.versions import PASSED, Versions
 
 _Restore = tuple[Callable[[], None], ...]
 
-MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 REMEDIES = {
     "NoSuchEntity": "Make the role: deployments/iam/endpoint.json and endpoint-trust.json are for it.",
     "ResourceLimitExceeded": "Ask AWS for a higher quota, or choose another type of instance.",
     "ModelError": "The log group /aws/sagemaker/Endpoints/ of CloudWatch says why.",
 }
-
-
-@dataclass(frozen=True)
-class _State:
-    """What DescribeEndpoint says."""
-
-    arn: str
-    status: str
-    config: str
-    pending: str
-    reason: str
-    modified: datetime
-    scaled: bool
-
-    def serves(self, config: str) -> bool:
-        return self.status == "InService" and self.config == config
 
 
 class SageMakerEndpoint(Endpoint):
@@ -176,7 +159,7 @@ class SageMakerEndpoint(Endpoint):
 
     # Changes
 
-    def _replace(self, before: _State | None, wanted: str, release: Release, check: Check) -> None:
+    def _replace(self, before: State | None, wanted: str, release: Release, check: Check) -> None:
         """Make a configuration serve in place of another one, and bring that back unless all is well."""
         answers = False
         scaling, watch = self._client("application-autoscaling"), self._client("cloudwatch")
@@ -224,7 +207,7 @@ class SageMakerEndpoint(Endpoint):
                 f"log group /aws/sagemaker/Endpoints/{self.name} and the alarms of CloudWatch say more."
             )
 
-    def _switch(self, config: str, state: _State | None, back: bool = False) -> None:
+    def _switch(self, config: str, state: State | None, back: bool = False) -> None:
         """Ask for a configuration; when it is to bring back an old one, without shift and alarms."""
         sagemaker = self._client("sagemaker")
         if state and state.status == "Failed":  # nothing but this can be done with it
@@ -241,7 +224,7 @@ class SageMakerEndpoint(Endpoint):
             how = self.hosting.update(watching, self.timeout, state.scaled)
         sagemaker.update_endpoint(**names, **how)
 
-    def _undo(self, before: _State | None, wanted: str, error: Exception, settings: _Restore) -> None:
+    def _undo(self, before: State | None, wanted: str, error: Exception, settings: _Restore) -> None:
         """Bring back what served before, with its scaling and alarms, and remove what will not do."""
         logger().warning("The endpoint %s does not take %s: %s", self.name, wanted, error)
         try:
@@ -274,7 +257,7 @@ class SageMakerEndpoint(Endpoint):
                 transient=bool(found and found.transient),
             ) from second
 
-    def _former(self, before: _State | None, wanted: str, passed: list[str]) -> str | None:
+    def _former(self, before: State | None, wanted: str, passed: list[str]) -> str | None:
         """Return the configuration to bring back: the last one, unless that has never passed the check."""
         last = before.config if before and before.status == "InService" else ""
         ours = self._mine.items() <= self._versions.tags_of(self._config_arn(last)).items() if last else False
@@ -306,22 +289,10 @@ class SageMakerEndpoint(Endpoint):
 
     # What is there
 
-    def _look(self) -> _State | None:
-        with unless("Could not find"):
-            found = self._client("sagemaker").describe_endpoint(EndpointName=self.name)
-            variants = found.get("ProductionVariants") or [{}]
-            return _State(
-                arn=found["EndpointArn"],
-                status=found["EndpointStatus"],
-                config=found.get("EndpointConfigName", ""),
-                pending=found.get("PendingDeploymentSummary", {}).get("EndpointConfigName", ""),
-                reason=found.get("FailureReason", ""),
-                modified=found["LastModifiedTime"],
-                scaled=bool(variants[0].get("CurrentInstanceCount")),
-            )
-        return None
+    def _look(self) -> State | None:
+        return look(self._client("sagemaker"), self.name)
 
-    def _settled(self, since: datetime | None = None) -> _State | None:
+    def _settled(self, since: datetime | None = None) -> State | None:
         """Return the endpoint's state as soon as no change is under way.
 
         Args:
@@ -347,10 +318,10 @@ class SageMakerEndpoint(Endpoint):
     def _has_passed(self, config: str) -> bool:
         return PASSED in self._versions.tags_of(self._config_arn(config))
 
-    def _is_ours(self, state: _State) -> bool:
+    def _is_ours(self, state: State) -> bool:
         return self._versions.tags_of(state.arn).items() >= self._mine.items()
 
-    def _require_ours(self, state: _State | None) -> None:
+    def _require_ours(self, state: State | None) -> None:
         if state and not self._is_ours(state):
             raise EndpointError(
                 f"The endpoint {self.name!r} lacks the tags {self._mine}, so it is not this project's: "

@@ -277,7 +277,7 @@ EVERYWHERE = {  # what AWS grants for no less than everything
     "sagemaker:ListTransformJobs",
 }
 NAMED = (
-    r"arn:aws:(s3:::[A-Z_]+(/([A-Z_]+|backups|LAKE_PREFIX/transform)/\*)?"
+    r"arn:aws:(s3:::[A-Z_]+(/([A-Z_]+|backups|LAKE_PREFIX/(trained|transform))/\*)?"
     r"|ecr:REGION:ACCOUNT:repository/REPOSITORY"
     r"|iam::ACCOUNT:role/(ENDPOINT_ROLE|aws-service-role/[\w.-]+/\*)"
     r"|(sagemaker|cloudwatch|logs):REGION:ACCOUNT:[\w/:-]+[/:]ENDPOINT(-[a-z0-9]+|-v\*|-t\*|/\*|\*)?"

@@ -62,7 +62,6 @@ def test_all_is_measured(tmp_path: Path) -> None:
         assert {(process, f"{other}, {name}") for name in ("p50", "p99", "batches of 64")} <= found.keys()
         assert (process, f"int8 bundle against {other}, batches") in found
     assert (process, "int8 bundle against MLflow's server, over HTTP, p50") in found
-    assert (ROOT / "docs" / "speed.md").read_text().count("tests.bench") > 0
 
 
 def test_the_work_of_a_small_network_is_counted_by_hand() -> None:

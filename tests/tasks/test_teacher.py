@@ -19,6 +19,7 @@ def examples(folder: Path, rows: int, split: str) -> Examples:
     return Examples(tokens.encode(tokenizer, part["text"].to_list()), part["label"].to_numpy())
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_answers_are_in_the_order_of_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

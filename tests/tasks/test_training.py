@@ -165,8 +165,8 @@ def test_after_a_good_epoch_a_loss_that_is_not_a_number_costs_no_more_than_its_e
         for value in state.variables[-4:]:
             value.fill(np.nan)
 
-    _, first, _ = run(train, validation, epochs=1)
-    after_one = predicted(run(train, validation, epochs=1)[0], validation)
+    model, first, _ = run(train, validation, epochs=1)
+    after_one = predicted(model, validation)
     spoil(first)
     parameters = TrainParameters.model_validate(RECIPE | {"epochs": 3})
     model, state, stopped = fit(

@@ -150,7 +150,7 @@ def test_a_job_killed_in_each_stage_is_finished_by_the_next(
     assert (production.number, production.tags[registry.STATUS]) == ("1", registry.PRODUCTION)
     assert registry.aliased(tracking, registry.CHALLENGER) is None
     runs = tracking.client().search_runs([tracking.prepare()])
-    assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED", "KILLED"]
+    assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED"]
     serving = endpoint.serving()
     assert serving is not None
     assert serving.version == "1"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.encoder import EncoderConfig, build_encoder
-from tasks.training import Examples, Recipe, State, fit_network
+from tasks.encoder import EncoderConfig, build_encoder, encoder_config
+from tasks.training import Examples, Recipe, State, TrainingError, TrainParameters, fit_network
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +27,33 @@ def recipe(seed: int) -> Recipe:
     return Recipe(
         epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=seed, weight_decay=0.01, bucket_width=1
     )
+
+
+def find_encoder(parameters: TrainParameters, folder: Path) -> EncoderConfig | None:
+    """Return the encoder that is to teach, or None: none is wanted, or there is none and none is asked for.
+
+    Args:
+        parameters: The recipe.
+        folder: Of its tokenizer.
+
+    Raises:
+        TrainingError: A teacher is asked for and cannot be had, or the texts may be too long for it.
+    """
+    wanted = parameters.teacher == "on" or (parameters.teacher == "auto" and parameters.labels == "human")
+    if not wanted:
+        return None
+    found = encoder_config(folder)
+    if found is None or parameters.network == "stacked":
+        if parameters.teacher == "on":
+            why = f"{folder} holds no BERT" if found is None else "the network `stacked` takes none"
+            raise TrainingError(f"--teacher on asks for a teacher, but {why}: use --teacher off.")
+        return None
+    if parameters.max_tokens > found.max_position_embeddings:
+        raise TrainingError(
+            f"The teacher in {folder} reads {found.max_position_embeddings} tokens at most: lower "
+            f"--max-tokens (now {parameters.max_tokens}), or use --teacher off."
+        )
+    return found
 
 
 def teach(
@@ -62,7 +89,12 @@ def teach(
 
     keras.utils.set_random_seed(seed)
     model = build_encoder(folder, config, TRAINED_LAYERS)
-    fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch)
+    try:
+        fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch)
+    except TrainingError as error:  # of its rate, which no flag changes
+        raise TrainingError(
+            f"The teacher in {folder} cannot be fine-tuned, its loss is not a number: use --teacher off."
+        ) from error
     prior = train.log_prior()
     return _answers(model, train, prior), _answers(model, validation, np.zeros_like(prior))
 

@@ -106,9 +106,8 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
         TrainingError: There is no GPU although one is required, or the loss became NaN.
     """
     source = tokens.tokenizer_folder(parameters.tokenizer)
-    config = encoder.encoder_config(source)
-    wanted = parameters.teacher == "on" or (parameters.teacher == "auto" and parameters.labels == "human")
-    if not wanted or parameters.network == "stacked" or config is None:
+    config = teacher.find_encoder(parameters, source)
+    if config is None:
         return None
     if (kept := trained.find_lesson(lake, identity)) is not None:
         return kept.macro_recall

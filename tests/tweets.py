@@ -89,7 +89,7 @@ def tiny_tokenizer(folder: Path, encoder: bool = False) -> str:
 
 BERT = {
     **{"model_type": "bert", "hidden_size": 16, "intermediate_size": 24, "layer_norm_eps": 1e-12},
-    **{"max_position_embeddings": 64, "num_attention_heads": 2, "num_hidden_layers": 2},
+    **{"max_position_embeddings": 128, "num_attention_heads": 2, "num_hidden_layers": 2},
 }
 
 
@@ -97,7 +97,7 @@ def _bert_layers() -> dict[str, np.ndarray]:
     width, inner = 16, 24
     normalised = ["embeddings.LayerNorm"]
     shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.position_embeddings.weight": (64, width),
+        "embeddings.position_embeddings.weight": (128, width),
         "embeddings.token_type_embeddings.weight": (2, width),
     }
     for layer in ("encoder.layer.0", "encoder.layer.1"):

@@ -1,6 +1,7 @@
 """The teacher learns the rows and says how probable each label is, whatever the lengths of the texts."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tasks import teacher, tokens
 from tasks.encoder import encoder_config
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
-from tasks.training import Examples, State
+from tasks.training import Examples, State, TrainingError, TrainParameters
 from tests.tweets import tiny_tokenizer, tweets
 
 
@@ -53,3 +54,32 @@ def test_what_to_answer_is_the_label_and_what_the_teacher_says() -> None:
         blended[0], [share + (1 - share) / 2, (1 - share) / 4, (1 - share) / 4], atol=1e-6
     )
     np.testing.assert_allclose(blended[1:], [[0, 1, 0], [1 - share, 0, share]], atol=1e-6)
+
+
+def test_who_teaches(tmp_path: Path) -> None:
+    bert, plain = (
+        Path(tiny_tokenizer(tmp_path / name, encoder=name == "bert")) for name in ("bert", "plain")
+    )
+
+    def found(folder: Path, **recipe: Any) -> bool:
+        return teacher.find_encoder(TrainParameters(**recipe), folder) is not None
+
+    assert found(bert, labels="human") and found(bert, teacher="on")
+    assert not found(bert) and not found(bert, labels="human", teacher="off")
+    assert not found(plain, labels="human") and not found(bert, labels="human", network="stacked")
+    with pytest.raises(TrainingError, match="plain holds no BERT: use --teacher off"):
+        found(plain, teacher="on")
+    with pytest.raises(TrainingError, match="`stacked` takes none: use --teacher off"):
+        found(bert, teacher="on", network="stacked")
+    with pytest.raises(TrainingError, match=r"reads 128 tokens at most: lower --max-tokens \(now 129\)"):
+        found(bert, teacher="on", max_tokens=129)
+
+
+def test_a_teacher_that_cannot_learn_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "RATE", 1e30)
+    monkeypatch.setattr(teacher, "BATCH", 4)
+    folder = Path(tiny_tokenizer(tmp_path, encoder=True))
+    config = encoder_config(folder)
+    assert config is not None
+    with pytest.raises(TrainingError, match="teacher in .* cannot be fine-tuned.*--teacher off"):
+        teacher.teach(folder, config, examples(folder, 60, "train"), examples(folder, 60, "validation"), 1)

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
-from containers.serve.app import cores, create_app
+from containers.serve.app import SHORT, cores, create_app
 from containers.serve.formats import MAX_BYTES
 from containers.serve.predictor import Predictor
 from tests.bundles import LABELS, build_bundle
@@ -156,7 +156,7 @@ def test_ping_answers_during_a_long_batch(bundle: Path) -> None:
     async def scenario() -> None:
         transport = httpx.ASGITransport(create_app(Slow(bundle), "3"))
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
-            batch = asyncio.create_task(client.post("/invocations", json="a"))
+            batch = asyncio.create_task(client.post("/invocations", json=["a" * SHORT]))
             while not began.is_set():
                 await asyncio.sleep(0.01)
             assert (await client.get("/ping")).status_code == 200

@@ -224,15 +224,10 @@ def try_out(
 
 
 def _macro_recall(model: Any, validation: training.Examples, recipe: TrainParameters) -> float:
-    judged = dataset.batches(validation.tokens, validation.distributions(), 256)  # in an order of their own
-    answers, targets = zip(
-        *(
-            (model.predict_on_batch(ids).argmax(axis=1), wanted.numpy().argmax(axis=1))
-            for ids, wanted in judged
-        ),
-        strict=True,
-    )
-    return evaluate(recipe.labels, np.concatenate(targets), np.concatenate(answers)).macro_recall
+    answers = np.empty_like(validation.targets)
+    for part in dataset.groups(validation.tokens.lengths, 256):
+        answers[part] = model.predict_on_batch(validation.tokens.block(part)).argmax(axis=1)
+    return evaluate(recipe.labels, validation.targets, answers).macro_recall
 
 
 @step

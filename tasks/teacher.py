@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.dataset import groups
 from tasks.encoder import EncoderConfig, build_encoder, encoder_config
 from tasks.training import Examples, Recipe, State, TrainingError, TrainParameters, fit_network
 
@@ -24,9 +25,7 @@ TRUST = np.float32(0.7)
 
 def recipe(seed: int) -> Recipe:
     """Return how the encoder is fine-tuned."""
-    return Recipe(
-        epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=seed, weight_decay=0.01, bucket_width=1
-    )
+    return Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=seed, weight_decay=0.01)
 
 
 def find_encoder(parameters: TrainParameters, folder: Path) -> EncoderConfig | None:
@@ -113,12 +112,7 @@ def _answers(model: "keras.Model", examples: Examples, log_prior: NDArray[np.flo
     """Return the probabilities of the labels, float32 (n, 3), in the order of the examples."""
     from keras import ops
 
-    values, lengths = examples.tokens.values, examples.tokens.lengths
-    starts = np.cumsum(lengths) - lengths
-    answers = np.empty((len(lengths), len(log_prior)), np.float32)
-    for length in np.unique(lengths):  # no padding here, either
-        rows = np.flatnonzero(lengths == length)
-        for part in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE)):
-            ids = values[starts[part, None] + np.arange(length)]
-            answers[part] = ops.softmax(model.predict_on_batch(ids) + log_prior)
+    answers = np.empty((len(examples.targets), len(log_prior)), np.float32)
+    for rows in groups(examples.tokens.lengths, AT_ONCE):
+        answers[rows] = ops.softmax(model.predict_on_batch(examples.tokens.block(rows)) + log_prior)
     return answers

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,18 @@ class Tokens:
 
     values: NDArray[np.int32]
     lengths: NDArray[np.int32]
+
+    def block(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the ids of some texts of one length T, int32 (B, T).
+
+        Args:
+            rows: int64 (B,), which; one at least.
+        """
+        return self.values[self._starts[rows, None] + np.arange(self.lengths[rows[0]])]
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
 
 
 def tokenizer_folder(name: str) -> Path:

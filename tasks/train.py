@@ -119,7 +119,7 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
     found = checkpoint.find_checkpoint(lake, key)
     state = found[0] if found else None
     recipe = teacher.recipe(parameters.seed)
-    steps = dataset.number_of_batches(train.tokens, recipe.batch_size, recipe.bucket_width)
+    steps = dataset.number_of_batches(train.tokens, recipe.batch_size)
 
     def on_epoch(state: State) -> None:
         checkpoint.write_checkpoint(lake, key, state)

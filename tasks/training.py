@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.dataset import BUCKET_WIDTH, batches, number_of_batches
+from tasks.dataset import batches, number_of_batches
 from tasks.labelling import LABELS
 from tasks.network import NetworkName, build_network
+from tasks.optimizer import build_optimizer
 from tasks.rows import LabelKind
 from tasks.tokens import MAX_TOKENS, OFFLINE, Tokens
 
 if TYPE_CHECKING:
     import keras
 
-WARM_UP_SHARE = 0.05
 PATIENCE = 2
 
 Epoch = dict[str, float]
@@ -93,8 +93,7 @@ class Recipe:
         batch_size: Rows in a step.
         learning_rate: Peak of the schedule.
         seed: Of the order of the rows, with the number of the epoch.
-        weight_decay: See AdamW (Loshchilov and Hutter 2019).
-        bucket_width: See `tasks.dataset.batches`.
+        weight_decay: See `tasks.optimizer.build_optimizer`.
     """
 
     epochs: int
@@ -102,7 +101,6 @@ class Recipe:
     learning_rate: float
     seed: int
     weight_decay: float = 0.004
-    bucket_width: int = BUCKET_WIDTH
 
 
 def prepare_device(require_gpu: bool) -> str:
@@ -231,17 +229,12 @@ def fit_network(
     """
     import keras
 
-    steps = number_of_batches(train.tokens, recipe.batch_size, recipe.bucket_width)
+    steps = number_of_batches(train.tokens, recipe.batch_size)
     compile_network(model, recipe, train.log_prior(), steps * recipe.epochs)
     if state is not None:
         for variable, value in zip(_variables(model), state.variables, strict=True):
             variable.assign(value)
-    judged = batches(
-        validation.tokens,
-        validation.distributions(),
-        4 * recipe.batch_size,
-        bucket_width=recipe.bucket_width,
-    )
+    judged = batches(validation.tokens, validation.distributions(), 4 * recipe.batch_size)
 
     def after(batch: int, logs: dict[str, float]) -> None:
         model.stop_training = not math.isfinite(logs["loss"])
@@ -252,10 +245,10 @@ def fit_network(
         # Each epoch has an order of its own that depends on nothing but its number.
         order = int(np.random.SeedSequence([recipe.seed, epoch]).generate_state(1)[0])
         logs = model.fit(
-            batches(train.tokens, train.distributions(), recipe.batch_size, order, recipe.bucket_width),
+            batches(train.tokens, train.distributions(), recipe.batch_size, order),
             validation_data=judged,
             verbose=0,
-            shuffle=False,  # the dataset shuffles itself
+            shuffle=False,  # the dataset is shuffled
             callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=after)],
         ).history
         metrics = {name: float(values[-1]) for name, values in logs.items()}
@@ -279,12 +272,8 @@ def compile_network(model: "keras.Model", recipe: Recipe, log_prior: NDArray[np.
     import keras
 
     cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
-    warm_up = max(1, round(WARM_UP_SHARE * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm_up), warmup_target=recipe.learning_rate, warmup_steps=warm_up
-    )
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, recipe.weight_decay, clipnorm=1.0),
+        optimizer=build_optimizer(recipe.learning_rate, recipe.weight_decay, steps),
         loss=lambda targets, logits: cross_entropy(targets, logits + log_prior),
         metrics=["accuracy"],
     )

@@ -30,7 +30,7 @@ class Size:
     """
 
     rounds: int = 3
-    rows: int = 10_000
+    rows: int = 40_000
     steps: tuple[int, int, int] = (2, 6, 24)
     batches: tuple[int, int, int] = (128, 256, 64)
     padded: int = 512

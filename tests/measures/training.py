@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PART = "training"
 WARM_UP = 1
-SKIPPED = 8  # batches: the first ones are of the commonest lengths alone, as those buckets fill first
 
 
 def measure(size: Size) -> list[Figure]:
@@ -33,8 +32,8 @@ def measure(size: Size) -> list[Figure]:
     names = ("reference", "stacked", "pooled")
     datasets = [
         _padded(encoded, answers, size.batches[0], size.padded),
-        batches(encoded, answers, size.batches[1], 1).skip(min(SKIPPED, size.rows // size.batches[1] // 3)),
-        batches(encoded, answers, size.batches[2], 1).skip(min(SKIPPED, size.rows // size.batches[2] // 3)),
+        batches(encoded, answers, size.batches[1], 1),
+        batches(encoded, answers, size.batches[2], 1),
     ]
     courses = []
     for name, dataset, steps, rows in zip(names, datasets, size.steps, size.batches, strict=True):

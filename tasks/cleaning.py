@@ -10,7 +10,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ("&lt;", "<"),
     ("&gt;", ">"),
     ("&quot;|&#34;|&#822[01];|&[lr]dquo;", '"'),
-    ("&apos;|&#0?39;|&#x27;|&#821[67];|&[lr]squo;|[\u2018\u2019]", "'"),
+    ("&apos;|&#0?39;|&#x27;|&#821[67];|&[lr]squo;|\u2018|\u2019", "'"),
     ("&hellip;|&#8230;", "..."),
     ("&[mn]dash;|&#821[12];", "-"),
     ("&nbsp;|&#160;", " "),
@@ -18,7 +18,7 @@ RULES: tuple[tuple[str, str], ...] = (
     # A mention, with the server as on Mastodon or without, but not the middle of an e-mail address.
     (r"\B@\w+(?:@[\w.-]+)*", " "),
     ("#", ""),
-    (r"\s+", " "),
+    (r"\s\s+|[^\S ]", " "),  # not a space alone: there are many, and each replacement takes its time
 )
 """Patterns and what replaces them, in order.
 

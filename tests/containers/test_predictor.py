@@ -81,7 +81,7 @@ def test_batches_are_small_and_hardly_padded(predictor: Predictor, monkeypatch: 
 
     monkeypatch.setattr(predictor, "_session", Spy())
     predictor.probabilities(["word " * (i % 10) for i in range(200)])
-    assert [len(batch["lengths"]) for batch in batches] == [64, 64, 64, 8]
+    assert [len(batch["lengths"]) for batch in batches] == [16] * 12 + [8]
     for batch in batches:
         ids, lengths = batch["input_ids"], batch["lengths"]
         assert ids.dtype == lengths.dtype == np.int32

@@ -173,7 +173,10 @@ class _Graph:
         time, last = self.constant(np.array([1])), self.constant(np.array([-1]))
         lengths = self.add("Unsqueeze", [self.add("Cast", ["lengths"], to=1), last])  # (B, 1)
         mean = self.add("Div", [self.add("ReduceSum", [sequence, time], keepdims=0), lengths])
-        padding = self.add("Equal", ["input_ids", self.constant(np.array(0, np.int32))])
+        steps = self.add("Squeeze", [self.add("Shape", ["input_ids"], start=1, end=2)])
+        zero, one = self.constant(np.array(0)), self.constant(np.array(1))
+        positions = self.add("Cast", [self.add("Range", [zero, steps, one])], to=1)  # (T,)
+        padding = self.add("GreaterOrEqual", [positions, lengths])  # (B, T)
         penalty = self.add(
             "Mul", [self.add("Cast", [padding], to=1), self.constant(np.array(-1e9, np.float32))]
         )

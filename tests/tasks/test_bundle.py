@@ -28,6 +28,7 @@ TEXTS = [
     "The train is late again",
     "@you see https://t.co/x #now",
     "one eight token text is this here ok",
+    "the [PAD] and the [pad] are words here",
     "so " * 20,
     "word " * 500,
 ]

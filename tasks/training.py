@@ -27,18 +27,13 @@ Epoch = dict[str, float]
 """Metrics of an epoch: loss, accuracy, val_loss, val_accuracy."""
 
 
-class TrainParameters(BaseModel):
-    """Train a network on the warehouse's rows and register it as challenger."""
+class FitParameters(BaseModel):
+    """How a network is fitted to the labels of rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: LabelKind = Field(default="textblob", description="Labels to learn: TextBlob's or people's.")
     network: NetworkName = Field(default="pooled", description="stacked is the Airflow project's network.")
-    teacher: Literal["auto", "on", "off"] = Field(
-        default="auto",
-        description="Fine-tune an encoder first and learn from it, if the tokenizer brings one; auto: only "
-        "where people gave the labels.",
-    )
     tokenizer: str = Field(
         default=OFFLINE, description="Wordpieces: the offline package, a folder or an id on the hub."
     )
@@ -46,11 +41,21 @@ class TrainParameters(BaseModel):
     epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak of the schedule.")
+    require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
+
+
+class TrainParameters(FitParameters):
+    """Train a network on the warehouse's rows and register it as challenger."""
+
+    teacher: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Fine-tune an encoder first and learn from it, if the tokenizer brings one; auto: only "
+        "where people gave the labels.",
+    )
     seed: int = Field(default=1, ge=0, description="Equal seeds give equal weights on equal machines.")
     int8: bool = Field(
         default=True, description="Weights of 8 bits, unless macro recall falls by over 0.2 points with them."
     )
-    require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
 
 
 class TrainingError(RuntimeError):

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
@@ -19,7 +20,7 @@ from flows.search import search
 from tasks.rows import RowsError
 from tasks.search import SearchParameters
 from tasks.series import PARENT, SeriesError
-from tests.flows.test_train import ROOT, artifacts, prepare, runs, versions
+from tests.flows.test_train import ROOT, artifacts, runs, versions
 from tests.tweets import tiny_tokenizer, tweets
 
 
@@ -111,8 +112,11 @@ def fitting(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_trial_it_goes_on(tmp_path: Path) -> None:
-    tracking, environment = prepare(tmp_path, tweets())
+def test_killed_in_the_middle_of_a_trial_it_goes_on(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
     with started(tmp_path, environment) as (process, log):
         deadline = time.monotonic() + 240
         while "trial-1 complete" not in log.read_text() or len(split(tracking)[1]) < 3:

@@ -64,7 +64,7 @@ def test_a_share_without_some_class_is_refused() -> None:
     assert 0.1 < enough <= 1
     shares.check(rare, (enough,), (1, 2))
     with pytest.raises(RowsError, match="none is positive"):
-        shares.check(rare, (enough - 0.01,), (1, 2))
+        shares.check(rare, (enough - 0.005,), (1, 2))
     shares.check(CHOSEN.filter(pl.col("target") != 2), (0.25,), (1, 2))  # what nobody has cannot be lacking
 
 

@@ -1,6 +1,6 @@
 """Figures: what people would rather look at than read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation import Scores
@@ -10,6 +10,8 @@ from tasks.training import Epoch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna import Study
+
+    from tasks.shares import Fit, Level
 
 
 def learning_curve(history: list[Epoch]) -> "Figure":
@@ -44,6 +46,31 @@ def confusion_matrix(scores: Scores, title: str) -> "Figure":
     ticks = range(len(LABELS))
     axes.set(xticks=ticks, yticks=ticks, xticklabels=LABELS, yticklabels=LABELS, title=title)
     axes.set(xlabel="predicted", ylabel=f"{scores.labels} label")
+    return figure
+
+
+def curve(levels: "Sequence[Level]", fits: "Sequence[Fit]") -> "Figure":
+    """Draw macro recall and loss over the rows: means, a band of a standard deviation, and each fit."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    complete = [fit for fit in fits if fit.state == "complete"]
+    for axes, name in zip(figure.subplots(1, 2), ("macro_recall", "loss"), strict=True):
+        spreads = [(level.rows, getattr(level, name)) for level in levels]
+        means = [spread.mean for _, spread in spreads]
+        axes.plot([rows for rows, _ in spreads], means, marker="o", label="mean over the seeds")
+        known = [(rows, spread) for rows, spread in spreads if spread.deviation is not None]
+        if known:
+            low, high = ([s.mean + sign * s.deviation for _, s in known] for sign in (-1, 1))
+            axes.fill_between(
+                [rows for rows, _ in known], low, high, alpha=0.25, label="± standard deviation"
+            )
+        rows, values = [fit.rows for fit in complete], [getattr(fit, name) for fit in complete]
+        axes.plot(rows, values, ls="", marker=".", color="gray", label="a fit each")
+        axes.set(xscale="log", xlabel="rows to train on", ylabel=f"{name.replace('_', ' ')}, validation")
+        axes.set_xticks(sorted(set(rows)), [f"{n:,}" for n in sorted(set(rows))], rotation=45)
+        axes.set_xticks([], minor=True)
+        axes.legend()
     return figure
 
 

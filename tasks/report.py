@@ -11,6 +11,7 @@ from tasks.rows import LabelKind
 
 if TYPE_CHECKING:
     from tasks.benchmark import BenchmarkResult
+    from tasks.curve import CurveResult
     from tasks.search import SearchResult
     from tasks.train import TrainResult
     from tasks.training import Stopped
@@ -67,6 +68,37 @@ def search(result: "SearchResult") -> str:
             f"    {result.command}",
             table(columns, cells),
             f"Figures are in the MLflow run `{result.run_id}`.",
+        ]
+    )
+
+
+def curve(result: "CurveResult") -> str:
+    """Return a learning curve as Markdown: a line for each share, then one for each fit."""
+    levels = [
+        (
+            *(f"{level.share:g}", f"{level.rows:,}", str(level.seeds)),
+            *(str(level.macro_recall), str(level.loss), f"{level.cpu_seconds.mean:.1f}"),
+        )
+        for level in result.levels
+    ]
+    fits = [
+        (
+            *(f"{fit.point.share:g}", f"{fit.rows:,}", str(fit.point.seed)),
+            *("" if value is None else f"{value:.3f}" for value in (fit.macro_recall, fit.loss)),
+            f"{fit.cpu_seconds:.1f}",
+            f"{fit.state}: {fit.reason}" if fit.reason else fit.state,
+        )
+        for fit in result.fits
+    ]
+    measures = ("macro recall", "loss", "CPU seconds")
+    return "\n\n".join(
+        [
+            f"# Macro recall of {result.levels[0].rows:,} to {result.levels[-1].rows:,} rows",
+            "On the validation rows, by the labels that are learned: mean ± standard deviation of the seeds.",
+            table(("share", "rows", "seeds", *measures), levels),
+            "## Fits",
+            table(("share", "rows", "seed", *measures, "ended"), fits),
+            f"The figure is in the MLflow run `{result.run_id}`.",
         ]
     )
 

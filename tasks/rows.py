@@ -100,6 +100,11 @@ def labelled_rows(frame: pl.DataFrame, labels: LabelKind) -> pl.DataFrame:
     return rows
 
 
+def read_labelled(warehouse: Warehouse, labels: LabelKind) -> pl.DataFrame:
+    """Return the training and validation rows of a warehouse, see `labelled_rows`."""
+    return labelled_rows(read_rows(warehouse, "train", "validation"), labels)
+
+
 def texts_and_targets(rows: pl.DataFrame, split: Split) -> tuple[list[str], NDArray[np.int8]]:
     """Return the texts and the targets, int8 (n,), of a split."""
     part = rows.filter(pl.col("split") == split)

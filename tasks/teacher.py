@@ -3,23 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.dataset import groups
 from tasks.encoder import EncoderConfig, build_encoder, encoder_config
-from tasks.training import Examples, Recipe, State, TrainingError, TrainParameters, fit_network
-
-if TYPE_CHECKING:
-    import keras
+from tasks.training import Examples, Recipe, State, TrainingError, TrainParameters, fit_network, logits
 
 TRAINED_LAYERS = 3
 EPOCHS = 2
 BATCH = 32
 RATE = 1e-4
-AT_ONCE = 256
 TRUST = np.float32(0.7)
 
 
@@ -85,6 +79,7 @@ def teach(
         TokenizerError: The folder's weights are broken.
     """
     import keras
+    from scipy.special import softmax
 
     keras.utils.set_random_seed(seed)
     model = build_encoder(folder, config, TRAINED_LAYERS)
@@ -95,7 +90,8 @@ def teach(
             f"The teacher in {folder} cannot be fine-tuned, its loss is not a number: use --teacher off."
         ) from error
     prior = train.log_prior()
-    return _answers(model, train, prior), _answers(model, validation, np.zeros_like(prior))
+    found = logits(model, train.tokens) + prior, logits(model, validation.tokens)
+    return softmax(found[0], axis=1), softmax(found[1], axis=1)
 
 
 def blend(train: Examples, soft: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -106,13 +102,3 @@ def blend(train: Examples, soft: NDArray[np.float32]) -> NDArray[np.float32]:
         soft: float32 (n, 3), what the teacher says.
     """
     return (1 - TRUST) * replace(train, soft=None).distributions() + TRUST * soft
-
-
-def _answers(model: "keras.Model", examples: Examples, log_prior: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities of the labels, float32 (n, 3), in the order of the examples."""
-    from keras import ops
-
-    answers = np.empty((len(examples.targets), len(log_prior)), np.float32)
-    for rows in groups(examples.tokens.lengths, AT_ONCE):
-        answers[rows] = ops.softmax(model.predict_on_batch(examples.tokens.block(rows)) + log_prior)
-    return answers

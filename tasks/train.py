@@ -68,7 +68,7 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
     Raises:
         RowsError: The rows cannot be trained on.
     """
-    chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
+    chosen = rows.read_labelled(warehouse, parameters.labels)
     modules = bundle, cleaning, dataset, encoder, network, quantization, teacher, tokens, training
     recipe = parameters.model_copy(update={"require_gpu": False})
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
@@ -112,7 +112,7 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
     if (kept := trained.find_lesson(lake, identity)) is not None:
         return kept.macro_recall
     training.prepare_device(parameters.require_gpu)
-    chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
+    chosen = rows.read_labelled(warehouse, parameters.labels)
     material = prepare(parameters, chosen)
     train, validation = material.train, material.validation
     key = trained.checkpoint_key(identity, "teacher")

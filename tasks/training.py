@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.dataset import batches, number_of_batches
+from tasks.dataset import batches, groups, number_of_batches
 from tasks.labelling import LABELS
 from tasks.network import NetworkName, build_network
 from tasks.optimizer import build_optimizer
@@ -22,23 +22,19 @@ if TYPE_CHECKING:
     import keras
 
 PATIENCE = 2
+AT_ONCE = 256
 
 Epoch = dict[str, float]
 """Metrics of an epoch: loss, accuracy, val_loss, val_accuracy."""
 
 
-class TrainParameters(BaseModel):
-    """Train a network on the warehouse's rows and register it as challenger."""
+class FitParameters(BaseModel):
+    """How a network is fitted to the labels of rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: LabelKind = Field(default="textblob", description="Labels to learn: TextBlob's or people's.")
     network: NetworkName = Field(default="pooled", description="stacked is the Airflow project's network.")
-    teacher: Literal["auto", "on", "off"] = Field(
-        default="auto",
-        description="Fine-tune an encoder first and learn from it, if the tokenizer brings one; auto: only "
-        "where people gave the labels.",
-    )
     tokenizer: str = Field(
         default=OFFLINE, description="Wordpieces: the offline package, a folder or an id on the hub."
     )
@@ -46,11 +42,21 @@ class TrainParameters(BaseModel):
     epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak of the schedule.")
+    require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
+
+
+class TrainParameters(FitParameters):
+    """Train a network on the warehouse's rows and register it as challenger."""
+
+    teacher: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Fine-tune an encoder first and learn from it, if the tokenizer brings one; auto: only "
+        "where people gave the labels.",
+    )
     seed: int = Field(default=1, ge=0, description="Equal seeds give equal weights on equal machines.")
     int8: bool = Field(
         default=True, description="Weights of 8 bits, unless macro recall falls by over 0.2 points with them."
     )
-    require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
 
 
 class TrainingError(RuntimeError):
@@ -278,6 +284,14 @@ def compile_network(model: "keras.Model", recipe: Recipe, log_prior: NDArray[np.
         metrics=["accuracy"],
     )
     model.optimizer.build(model.trainable_variables)
+
+
+def logits(model: "keras.Model", tokens: Tokens) -> NDArray[np.float32]:
+    """Return what a network says of texts, float32 (n, 3), in their order."""
+    answers = np.empty((len(tokens.lengths), len(LABELS)), np.float32)
+    for rows in groups(tokens.lengths, AT_ONCE):
+        answers[rows] = model.predict_on_batch(tokens.block(rows))
+    return answers
 
 
 def _variables(model: "keras.Model") -> list[Any]:

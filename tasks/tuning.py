@@ -7,11 +7,12 @@ had not been.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.outcome import Outcome
 from tasks.training import Epoch, TrainParameters
 
 if TYPE_CHECKING:
@@ -35,20 +36,11 @@ class Choice(BaseModel):
     epochs: int = Field(description="Passes over the rows, at most.")
 
 
-class Trial(BaseModel):
+class Trial(Outcome):
     """A trial that has ended."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int = Field(description="From 0, which is the recipe that the search was given.")
     choice: Choice = Field(description="What was tried.")
-    state: Literal["complete", "pruned", "failed"] = Field(description="How it ended.")
-    reason: str = Field(default="", description="Why it was not completed.")
-    macro_recall: float | None = Field(
-        default=None, description="On the validation rows, by the labels that are learned; null if cut short."
-    )
-    epochs: tuple[Epoch, ...] = Field(default=(), description="Metrics of each epoch.")
-    seconds: float = Field(default=0, description="Time of the fit.")
 
 
 def space(recipe: TrainParameters) -> "dict[str, BaseDistribution]":

@@ -15,6 +15,7 @@ from flows.deploy import DeployParameters
 from flows.score import ScoreParameters
 from flows.summary import schema
 from tasks.benchmark import PROMOTED, BenchmarkParameters
+from tasks.curve import CurveParameters
 from tasks.etl import EtlParameters
 from tasks.rollback import RollbackParameters
 from tasks.search import SearchParameters
@@ -28,6 +29,7 @@ PARAMETERS = [
     ("etl", EtlParameters),
     ("train", TrainParameters),
     ("search", SearchParameters),
+    ("curve", CurveParameters),
     ("benchmark", BenchmarkParameters),
     ("deploy", DeployParameters),
     ("deploy", ScoreParameters),

@@ -12,13 +12,15 @@ from typing import Any
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.search import search
 from tasks.rows import RowsError
-from tasks.search import PARENT, SearchError, SearchParameters
-from tests.flows.test_train import ROOT, artifacts, prepare, runs, versions
+from tasks.search import SearchParameters
+from tasks.series import PARENT, SeriesError
+from tests.flows.test_train import ROOT, artifacts, runs, versions
 from tests.tweets import tiny_tokenizer, tweets
 
 
@@ -28,7 +30,7 @@ def parameters(tmp_path: Path, **changes: Any) -> SearchParameters:
 
 
 def split(tracking: LocalTracking) -> tuple[list[Any], list[Any]]:
-    """Return the runs of searches and those of trials, the latter by number."""
+    """Return the runs of series and those of their fits, the latter as they were begun."""
     found = runs(tracking)
     trials = [run for run in found if PARENT in run.data.tags]
     return [run for run in found if run not in trials], sorted(trials, key=lambda run: run.info.start_time)
@@ -77,7 +79,7 @@ def test_it_finds_a_recipe_and_goes_on_with_more_trials(
     assert len(split(tracking)[0]) == 1
     assert [run.info.run_id for run in split(tracking)[1]][:3] == [run.info.run_id for run in trials]
 
-    with pytest.raises(SearchError, match="None of the 2 trials.*not a number.*lower --learning-rate"):
+    with pytest.raises(SeriesError, match="None of the 2 trials.*not a number.*lower --learning-rate"):
         search(parameters(tmp_path, trials=2, learning_rate=1e30))
     parents, trials = split(tracking)
     assert sorted(run.info.status for run in parents) == ["FAILED", "FINISHED"]
@@ -110,11 +112,14 @@ def fitting(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_trial_it_goes_on(tmp_path: Path) -> None:
-    tracking, environment = prepare(tmp_path, tweets())
+def test_killed_in_the_middle_of_a_trial_it_goes_on(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
     with started(tmp_path, environment) as (process, log):
         deadline = time.monotonic() + 240
-        while "Trial 1 complete" not in log.read_text() or len(split(tracking)[1]) < 3:
+        while "trial-1 complete" not in log.read_text() or len(split(tracking)[1]) < 3:
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         children = fitting(process)
@@ -127,12 +132,13 @@ def test_killed_in_the_middle_of_a_trial_it_goes_on(tmp_path: Path) -> None:
 
     with started(tmp_path, environment) as (process, log):
         assert process.wait(300) == 0, log.read_text()
-    assert "has ended 2 trials before: it goes on" in log.read_text()
+    assert "has ended 2 fits before: it goes on" in log.read_text()
     assert "python -m flows.train --tokenizer" in log.read_text()
     (again,), after = split(tracking)
     assert (again.info.run_id, again.info.status) == (parent.info.run_id, "FINISHED")
     assert [run.info.end_time for run in after[:2]] == [run.info.end_time for run in before[:2]]
-    assert [(run.data.tags["trial"], run.info.status) for run in after] == [
-        *(("0", "FINISHED"), ("1", "FINISHED"), ("2", "KILLED"), ("2", "FINISHED"), ("3", "FINISHED"))
+    assert [(run.info.run_name, run.info.status) for run in after] == [
+        *(("trial-0", "FINISHED"), ("trial-1", "FINISHED"), ("trial-2", "KILLED")),
+        *(("trial-2", "FINISHED"), ("trial-3", "FINISHED")),
     ]
     assert after[2].data.params == after[3].data.params, "as if it had not been killed"

@@ -2,18 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from blocks.lake import LakeError, LocalLake
 from blocks.tracking import LocalTracking
@@ -25,6 +27,8 @@ from tasks.training import TrainParameters
 from tests.tweets import tiny_tokenizer, tweets
 
 ROOT = Path(__file__).resolve().parents[2]
+Prepare = Callable[[Path, pl.DataFrame], tuple[LocalTracking, dict[str, str]]]
+"""Takes a new folder and rows; returns where runs go and the environment of a process."""
 
 
 def recipe(tmp_path: Path, **changes: Any) -> TrainParameters:
@@ -164,16 +168,21 @@ def test_rows_that_cannot_be_learned(
     assert (runs(tracking), versions(tracking)) == ([], [])
 
 
-def prepare(folder: Path, rows: pl.DataFrame) -> tuple[LocalTracking, dict[str, str]]:
-    """Fill a warehouse and save the blocks for processes that use a Prefect database of their own."""
-    DuckDBWarehouse(path=str(folder / "warehouse.duckdb")).merge([rows])
-    environment = os.environ | {"PREFECT_HOME": str(folder / "prefect")}
-    environment.pop("PREFECT_API_URL", None)
-    (folder / "prefect").mkdir()
-    places = ["--warehouse", str(folder / "warehouse.duckdb"), "--tracking", str(folder / "mlflow")]
-    command = [sys.executable, "-m", "blocks.register", "local", "--lake", str(folder / "lake"), *places]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    return LocalTracking(folder=str(folder / "mlflow")), environment
+@pytest.fixture
+def prepare(prefect_api: None, mlflow_template: Path) -> Prepare:
+    """Return what makes a folder for processes of their own to train in; blocks lead to the newest."""
+
+    def prepared(folder: Path, rows: pl.DataFrame) -> tuple[LocalTracking, dict[str, str]]:
+        (folder / "mlflow").mkdir(parents=True)
+        shutil.copy(mlflow_template, folder / "mlflow")
+        tracking = LocalTracking(folder=str(folder / "mlflow"))
+        warehouse = DuckDBWarehouse(path=str(folder / "warehouse.duckdb"))
+        warehouse.merge([rows])
+        for block in (tracking, warehouse, LocalLake(folder=str(folder / "lake"))):
+            block.appoint()
+        return tracking, os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+
+    return prepared
 
 
 @contextmanager
@@ -197,14 +206,13 @@ def started(
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_an_epoch_it_goes_on(tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_an_epoch_it_goes_on(prepare: Prepare, tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer(tmp_path / "words", encoder=True)
     # Long enough to be hit, short enough to wait for.
     flags = {"epochs": 3, "batch-size": 2, "tokenizer": tokenizer, "teacher": "on"}
     made = []
     for name, kills in (("whole", ()), ("killed", ("Epoch 1 of 2 of the teacher", "Epoch 1 of 3:"))):
         folder = tmp_path / name
-        folder.mkdir()
         tracking, environment = prepare(folder, tweets(train=1500))
         log = folder / "log"
         for line in kills:
@@ -236,11 +244,10 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_equal_seeds_give_equal_bundles(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_bundles(prepare: Prepare, tmp_path: Path) -> None:
     digests = []
     for name in ("first", "second"):
         folder = tmp_path / name
-        folder.mkdir()
         tracking, environment = prepare(folder, tweets())
         flags = {"epochs": 2, "seed": 7, "tokenizer": tiny_tokenizer(tmp_path / "words")}
         with started(folder, environment, folder / "log", **flags) as process:

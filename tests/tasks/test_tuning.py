@@ -106,7 +106,7 @@ def test_the_command_has_what_differs_from_the_defaults() -> None:
         labels="human", tokenizer="a b", learning_rate=0.002, int8=False, require_gpu=True
     )
     assert tuning.command(other) == (
-        "python -m flows.train --labels human --tokenizer 'a b' --learning-rate 0.002 --no-int8 --require-gpu"
+        "python -m flows.train --labels human --tokenizer 'a b' --learning-rate 0.002 --require-gpu --no-int8"
     )
 
 

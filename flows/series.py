@@ -1,0 +1,92 @@
+"""A series of fits, carried out side by side: each in a process of its own and a nested run of MLflow."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple, TypeVar
+
+from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.futures import PrefectFuture, as_completed
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_runners import ProcessPoolTaskRunner
+from pydantic import BaseModel
+
+from blocks.tracking import Tracking
+from tasks import series as steps
+from tasks.outcome import Outcome
+from tasks.progress import Advance
+from tasks.series import Series, SeriesError
+
+R = TypeVar("R", bound=Outcome)
+
+
+class Attempt(NamedTuple):
+    """A fit to be made.
+
+    Args:
+        name: Of its run, and of no other fit's.
+        point: What sets it apart from the others.
+        arguments: Of the task that makes it.
+    """
+
+    name: str
+    point: BaseModel
+    arguments: dict[str, Any]
+
+
+Plan = Callable[[Sequence[R], Sequence[Any]], Attempt | None]
+"""Takes the fits that have ended and the points being fitted; returns what is next, if there is any."""
+
+
+def carry_out(
+    series: Series[R],
+    fit: Task[..., R],
+    plan: Plan[R],
+    parallel: int,
+    tracking: Tracking,
+    advance: Advance,
+) -> list[R]:
+    """Make the fits of a series and return all that have ended, those of earlier runs first.
+
+    Args:
+        series: What the fits belong to.
+        fit: What makes one.
+        plan: What to make, asked when there is a process for it.
+        parallel: Processes.
+        tracking: Where the runs are.
+        advance: Told of each fit that has ended.
+
+    Raises:
+        SeriesError: A process was killed.
+    """
+    ended = list(series.ended)
+    running: dict[PrefectFuture[R], tuple[Attempt, str]] = {}
+    with get_client(sync_client=True) as client:
+        api = str(client.api_url)
+    with (
+        # Without a server to go to, each process would start its own instead of using this one's.
+        temporary_settings({PREFECT_API_URL: api}),
+        ProcessPoolTaskRunner(parallel, initializer=steps.end_with_parent) as runner,
+    ):
+        while True:
+            while len(running) < parallel:
+                attempt = plan(ended, [attempt.point for attempt, _ in running.values()])
+                if attempt is None:
+                    break
+                run = steps.begin(series, attempt.name, attempt.point, tracking)
+                task = fit.with_options(task_run_name=attempt.name)
+                running[runner.submit(task, attempt.arguments)] = attempt, run
+            if not running:
+                return ended
+            future = next(as_completed(list(running)))
+            try:
+                result = future.result()
+            except BrokenProcessPool as error:
+                raise SeriesError(
+                    "The process of a fit was killed, most likely for want of memory: lower --parallel "
+                    f"or --batch-size. Run again, and the {series.kind} goes on."
+                ) from error
+            attempt, run = running.pop(future)
+            steps.record(result, attempt.name, run, tracking)
+            ended.append(result)
+            advance(1)

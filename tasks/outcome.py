@@ -1,0 +1,91 @@
+"""Outcomes: a network fitted to be judged, not to be kept, and how it went."""
+
+from collections.abc import Callable, Sequence
+from time import monotonic, process_time
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+import tasks.training as training
+from tasks import train
+from tasks.evaluation import evaluate
+from tasks.training import Epoch, State, TrainingError, TrainParameters
+
+
+class Outcome(BaseModel):
+    """How a fit ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: Literal["complete", "pruned", "failed"] = Field(description="How it ended.")
+    reason: str = Field(default="", description="Why it was not completed.")
+    macro_recall: float | None = Field(
+        default=None, description="On the validation rows, by the labels that are learned; null if cut short."
+    )
+    epochs: tuple[Epoch, ...] = Field(default=(), description="Metrics of each epoch.")
+    seconds: float = Field(default=0, description="Time of the fit.")
+    cpu_seconds: float = Field(default=0, description="Time of processors that the fit took.")
+
+    @property
+    def loss(self) -> float | None:
+        """The loss on the validation rows after the epoch whose weights were judged; None if none were."""
+        return None if self.macro_recall is None else min(epoch["val_loss"] for epoch in self.epochs)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers that there are of the fit as a whole, by name."""
+        found = {"macro_recall": self.macro_recall, "best_val_loss": self.loss}
+        known = {name: value for name, value in found.items() if value is not None}
+        return known | {"cpu_seconds": self.cpu_seconds}
+
+
+class _Pruned(Exception):  # noqa: N818 - it says what is done, and nothing is wrong
+    pass
+
+
+def learn(
+    recipe: TrainParameters, chosen: pl.DataFrame, prunes: Callable[[Sequence[Epoch]], bool] = lambda _: False
+) -> Outcome:
+    """Fit a network without a teacher and return how it went.
+
+    Args:
+        recipe: How.
+        chosen: See `tasks.rows.labelled_rows`.
+        prunes: Tells after each epoch, from the history, whether to cut the fit short.
+    """
+    import keras
+    import tensorflow as tf
+
+    history: tuple[Epoch, ...] = ()
+    began, began_cpu = monotonic(), process_time()
+
+    def on_epoch(state: State) -> None:
+        nonlocal history
+        history = state.history
+        if prunes(history):
+            raise _Pruned
+
+    def ended(**how: Any) -> Outcome:
+        took, worked = round(monotonic() - began, 1), round(process_time() - began_cpu, 1)
+        return Outcome(epochs=history, seconds=took, cpu_seconds=worked, **how)
+
+    keras.utils.clear_session()  # the process may have fitted others before
+    material = train.prepare(recipe, chosen)
+    try:
+        model, _, stopped = training.fit(recipe, *material[1:], on_epoch=on_epoch)
+    except _Pruned:
+        reason = f"after epoch {len(history)} its validation loss was above the median of the trials before"
+        return ended(state="pruned", reason=reason)
+    except TrainingError:  # the device is there, so it is the loss
+        return ended(state="failed", reason="the loss was not a number in epoch 1")
+    except tf.errors.ResourceExhaustedError:
+        return ended(state="failed", reason="there was not enough memory")
+    if stopped == "not a number":
+        return ended(state="failed", reason=f"the loss was not a number in epoch {len(history) + 1}")
+    return ended(state="complete", macro_recall=_macro_recall(model, material.validation, recipe))
+
+
+def _macro_recall(model: Any, validation: training.Examples, recipe: TrainParameters) -> float:
+    answers = training.logits(model, validation.tokens).argmax(axis=1).astype(np.int8)
+    return evaluate(recipe.labels, validation.targets, answers).macro_recall

@@ -43,7 +43,7 @@ def _stacked(
     hidden = layers.Bidirectional(layers.LSTM(32))(hidden)
     hidden = layers.Dropout(0.3)(layers.Dense(128, activation="relu")(hidden))
     hidden = layers.Dropout(0.3)(layers.Dense(64, activation="relu")(hidden))
-    return layers.Dense(len(LABELS))(hidden)
+    return layers.Dense(len(LABELS), dtype="float32")(hidden)
 
 
 def _pooled(
@@ -60,7 +60,7 @@ def _pooled(
     hidden = layers.Bidirectional(layers.LSTM(96, return_sequences=True))(hidden)
     hidden = layers.Dropout(0.4)(_pool(ids, layers.Dropout(0.3)(hidden)))
     hidden = layers.Dropout(0.2)(layers.Dense(64, activation="relu")(hidden))
-    return layers.Dense(len(LABELS))(hidden)
+    return layers.Dense(len(LABELS), dtype="float32")(hidden)
 
 
 def _pool(ids: "keras.KerasTensor", hidden: "keras.KerasTensor") -> "keras.KerasTensor":
@@ -70,12 +70,13 @@ def _pool(ids: "keras.KerasTensor", hidden: "keras.KerasTensor") -> "keras.Keras
     """
     from keras import layers, ops
 
+    hidden = ops.cast(hidden, "float32")  # 16 bits hold no number as large as the padding's
     real = ops.expand_dims(ops.cast(ops.not_equal(ids, 0), hidden.dtype), -1)  # (B, T, 1)
     mean = ops.sum(hidden * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)
     padding = -1e9 * (1.0 - real)
     highest = ops.max(hidden * real + padding, axis=1)
     looked = layers.Dense(64, activation="tanh", name="attention")(hidden)
-    scores = layers.Dense(HEADS, name="heads")(looked)
+    scores = ops.cast(layers.Dense(HEADS, name="heads")(looked), "float32")
     weights = ops.softmax(scores + padding, axis=1)  # (B, T, HEADS)
     found = ops.matmul(ops.transpose(weights, (0, 2, 1)), hidden)  # (B, HEADS, D)
     return ops.concatenate([mean, highest, layers.Flatten()(found)], axis=-1)

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import tasks.dataset as dataset
+import tasks.device as device
 import tasks.network as network
 import tasks.tokens as tokens
 import tasks.training as training
 import tasks.tuning as tuning
 from blocks.tracking import Tracking, one_attempt
 from blocks.warehouse import Warehouse
-from tasks import figures, registry, rows, train
+from tasks import figures, material, registry, rows, train
+from tasks.device import TrainingError, prepare_device
 from tasks.evaluation import evaluate
 from tasks.fingerprint import fingerprint
 from tasks.parameters import narrow
 from tasks.progress import logger
 from tasks.step import step
-from tasks.training import State, TrainingError, TrainParameters
+from tasks.strategy import StrategyName
+from tasks.training import State, TrainParameters
 from tasks.tuning import Choice, Judge, Trial
 
 if TYPE_CHECKING:
@@ -49,6 +52,13 @@ class SearchParameters(TrainParameters):
     trials: int = Field(default=20, gt=0, description="Recipes to try, those of earlier runs included.")
     parallel: int = Field(default=1, gt=0, description="Trials at a time, each in a process of its own.")
     seconds: float | None = Field(default=None, gt=0, description="No trial is begun after this time.")
+
+    @field_validator("strategy")
+    @classmethod
+    def _one_device(cls, strategy: StrategyName) -> StrategyName:
+        if strategy in ("mirrored", "workers"):
+            raise ValueError("a trial is fit on one device: leave --strategy out, and see --parallel")
+        return strategy
 
 
 class SearchResult(BaseModel):
@@ -84,7 +94,7 @@ def identify(parameters: SearchParameters, warehouse: Warehouse) -> str:
     """
     chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
     recipe = narrow(TrainParameters, parameters).model_copy(update={"require_gpu": False})
-    modules = dataset, network, tokens, training, tuning
+    modules = dataset, device, network, tokens, training, tuning
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
 
 
@@ -170,7 +180,7 @@ def attempt(
         TrainingError: There is no GPU although one is required.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # trials side by side share the GPU
-    training.prepare_device(recipe.require_gpu)
+    prepare_device(recipe.require_gpu)
     chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), recipe.labels)
     return try_out(recipe, number, choice, past, chosen)
 
@@ -206,10 +216,10 @@ def try_out(
         return Trial(number=number, choice=choice, epochs=history, seconds=seconds, **how)
 
     keras.utils.clear_session()  # the process may have tried others before
-    material = train.prepare(recipe, chosen)
+    numbers = material.prepare(recipe, chosen)
     try:
         model, _, stopped = training.fit(
-            recipe.model_copy(update=choice.model_dump()), *material[1:], on_epoch=on_epoch
+            recipe.model_copy(update=choice.model_dump()), *numbers[1:], on_epoch=on_epoch
         )
     except optuna.TrialPruned:
         reason = f"after epoch {len(history)} its validation loss was above the median of the trials before"
@@ -220,7 +230,7 @@ def try_out(
         return ended(state="failed", reason="there was not enough memory")
     if stopped == "not a number":
         return ended(state="failed", reason=f"the loss was not a number in epoch {len(history) + 1}")
-    return ended(state="complete", macro_recall=_macro_recall(model, material.validation, recipe))
+    return ended(state="complete", macro_recall=_macro_recall(model, numbers.validation, recipe))
 
 
 def _macro_recall(model: Any, validation: training.Examples, recipe: TrainParameters) -> float:

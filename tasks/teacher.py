@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.device import Precision, TrainingError
 from tasks.encoder import EncoderConfig, build_encoder, encoder_config
-from tasks.training import Examples, Recipe, State, TrainingError, TrainParameters, fit_network
+from tasks.strategy import Crew
+from tasks.training import (
+    Examples,
+    NotANumberError,
+    Recipe,
+    State,
+    TrainParameters,
+    build_shared,
+    fit_network,
+    plain,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -65,6 +76,8 @@ def teach(
     state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
+    precision: Precision = "float32",
+    crew: Crew | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Fine-tune an encoder and return what it says of the training and the validation rows, float32 (n, 3).
 
@@ -80,21 +93,25 @@ def teach(
         state: See `tasks.training.fit_network`.
         on_step: See `tasks.training.fit_network`.
         on_epoch: See `tasks.training.fit_network`.
+        precision: See `tasks.device.policy`.
+        crew: See `tasks.training.fit_network`.
 
     Raises:
-        TrainingError: The loss became NaN in the first epoch.
+        TrainingError: See `tasks.training.fit_network`.
         TokenizerError: The folder's weights are broken.
     """
-    import keras
 
-    keras.utils.set_random_seed(seed)
-    model = build_encoder(folder, config, TRAINED_LAYERS)
+    def build() -> "keras.Model":
+        return build_encoder(folder, config, TRAINED_LAYERS)
+
+    model = build_shared(build, seed, precision, crew)
     try:
-        fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch)
-    except TrainingError as error:  # of its rate, which no flag changes
+        fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch, crew)
+    except NotANumberError as error:  # of its rate, which no flag changes
         raise TrainingError(
             f"The teacher in {folder} cannot be fine-tuned, its loss is not a number: use --teacher off."
         ) from error
+    model = plain(model, build, precision, crew)
     prior = train.log_prior()
     return _answers(model, train, prior), _answers(model, validation, np.zeros_like(prior))
 

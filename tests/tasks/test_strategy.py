@@ -75,15 +75,15 @@ def places(count: int) -> list[str]:
     ]
 
 
-def fitted(folder: Path, name: str, settings: list[str]) -> list[tuple[list[np.ndarray], list[str]]]:
-    """Return weights and what was printed of processes that fit side by side."""
+def fitted(folder: Path, places: list[tuple[str, str]]) -> list[tuple[list[np.ndarray], list[str]]]:
+    """Return weights and what was printed of processes that fit side by side, by strategy and TF_CONFIG."""
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, name, str(folder / f"{name}_{number}.npz")],
+            [sys.executable, "-c", SCRIPT, name, str(folder / f"{number}.npz")],
             env=os.environ | {"TF_CONFIG": setting, "CUDA_VISIBLE_DEVICES": ""},
             **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
         )
-        for number, setting in enumerate(settings)
+        for number, (name, setting) in enumerate(places)
     ]
     try:
         told = [process.communicate(timeout=180) for process in running]
@@ -91,7 +91,7 @@ def fitted(folder: Path, name: str, settings: list[str]) -> list[tuple[list[np.n
         for process in running:
             process.kill()
     assert [process.returncode for process in running] == [0] * len(running), told
-    files = [np.load(folder / f"{name}_{number}.npz") for number in range(len(running))]
+    files = [np.load(folder / f"{number}.npz") for number in range(len(running))]
     return [
         ([file[key] for key in file.files], out.splitlines()[-1].split("|"))
         for file, (out, _) in zip(files, told, strict=True)
@@ -99,9 +99,10 @@ def fitted(folder: Path, name: str, settings: list[str]) -> list[tuple[list[np.n
 
 
 def test_workers_and_mirrored_devices_make_the_weights_of_one_device(tmp_path: Path) -> None:
-    [(alone, told)] = fitted(tmp_path, "one", ["{}"])
-    [(mirrored, told_mirrored)] = fitted(tmp_path, "mirrored", ["{}"])
-    [(chiefs, told_chief), (helpers, told_helper)] = fitted(tmp_path, "workers", places(2))
+    made = [("one", "{}"), ("mirrored", "{}"), *(("workers", place) for place in places(2))]
+    (alone, told), (mirrored, told_mirrored), (chiefs, told_chief), (helpers, told_helper) = fitted(
+        tmp_path, made
+    )
     assert [told[0], told_mirrored[0], told_chief[0]] == [
         "None",
         "2 devices on this host",

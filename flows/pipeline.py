@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from blocks.tracking import Tracking
 from flows import cli
@@ -20,9 +20,10 @@ from tasks import page
 from tasks.benchmark import BenchmarkParameters
 from tasks.etl import EtlParameters
 from tasks.parameters import narrow
+from tasks.strategy import StrategyName
 from tasks.training import TrainParameters
 
-STAGES: tuple[tuple[Stage, Callable[[Any], BaseModel], type[BaseModel]], ...] = (
+STAGES: tuple[tuple[Stage, Callable[[Any], BaseModel | None], type[BaseModel]], ...] = (
     ("etl", etl, EtlParameters),
     ("train", train, TrainParameters),
     ("benchmark", benchmark, BenchmarkParameters),
@@ -32,6 +33,13 @@ STAGES: tuple[tuple[Stage, Callable[[Any], BaseModel], type[BaseModel]], ...] = 
 
 class PipelineParameters(EtlParameters, TrainParameters, BenchmarkParameters):
     """Run the whole job: tweets, model, verdict, endpoint."""
+
+    @field_validator("strategy")
+    @classmethod
+    def _one_host(cls, strategy: StrategyName) -> StrategyName:
+        if strategy == "workers":
+            raise ValueError("workers only train: run `python -m flows.train` in each of them")
+        return strategy
 
 
 class PipelineError(RuntimeError):
@@ -54,6 +62,7 @@ def pipeline(parameters: PipelineParameters = PipelineParameters()) -> Summary:
         began = monotonic()
         try:
             result = run(narrow(kind, parameters))
+            assert result is not None  # of a worker that only helps
         except Exception as error:
             raise PipelineError(summary.failed(stage, monotonic() - began, error)) from error
         summary = summary.passed(stage, monotonic() - began, result)

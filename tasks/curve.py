@@ -6,7 +6,9 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 import tasks.dataset as dataset
+import tasks.device as device
 import tasks.network as network
+import tasks.optimizer as optimizer
 import tasks.outcome as outcome
 import tasks.shares as shares
 import tasks.tokens as tokens
@@ -68,7 +70,7 @@ def identify(parameters: CurveParameters, warehouse: Warehouse) -> str:
     chosen = rows.read_labelled(warehouse, parameters.labels)
     shares.check(chosen, parameters.shares, parameters.seeds)
     anywhere = narrow(FitParameters, parameters).model_copy(update={"require_gpu": False})
-    modules = dataset, network, tokens, training, outcome, shares
+    modules = dataset, device, network, optimizer, tokens, training, outcome, shares
     return fingerprint(rows.digest(chosen), anywhere, *modules, packages=series.PACKAGES)
 
 

@@ -102,7 +102,7 @@ def build_encoder(folder: Path, config: EncoderConfig, trained_layers: int) -> "
     for number in range(config.num_hidden_layers):
         hidden = _layer(hidden, config, weights, f"encoder.layer.{number}", number >= frozen)
     pooled = [layers.GlobalAveragePooling1D()(hidden), layers.GlobalMaxPooling1D()(hidden)]
-    logits = layers.Dense(len(LABELS))(layers.Dropout(DROPOUT)(layers.Concatenate()(pooled)))
+    logits = layers.Dense(len(LABELS), dtype="float32")(layers.Dropout(DROPOUT)(layers.Concatenate()(pooled)))
     return keras.Model(ids, logits, name="encoder")
 
 

@@ -45,7 +45,7 @@ def _stacked(
     hidden = layers.Bidirectional(layers.LSTM(32))(hidden)
     hidden = layers.Dropout(0.3)(layers.Dense(128, activation="relu")(hidden))
     hidden = layers.Dropout(0.3)(layers.Dense(64, activation="relu")(hidden))
-    return layers.Dense(len(LABELS))(hidden)
+    return layers.Dense(len(LABELS), dtype="float32")(hidden)
 
 
 def _pooled(
@@ -62,7 +62,7 @@ def _pooled(
     hidden = layers.Bidirectional(layers.LSTM(96, return_sequences=True))(hidden)
     hidden = layers.Dropout(0.4)(_pool(layers.Dropout(0.3)(hidden)))
     hidden = layers.Dropout(0.2)(layers.Dense(64, activation="relu")(hidden))
-    return layers.Dense(len(LABELS))(hidden)
+    return layers.Dense(len(LABELS), dtype="float32")(hidden)
 
 
 def _pool(hidden: "keras.KerasTensor") -> "keras.KerasTensor":
@@ -73,8 +73,8 @@ def _pool(hidden: "keras.KerasTensor") -> "keras.KerasTensor":
     from keras import layers, ops
 
     looked = layers.Dense(64, activation="tanh", name="attention")(hidden)
-    scores = layers.Dense(HEADS, name="heads")(looked)
-    weights = ops.softmax(scores, axis=1)  # (B, T, HEADS)
+    scores = ops.cast(layers.Dense(HEADS, name="heads")(looked), "float32")
+    weights = ops.cast(ops.softmax(scores, axis=1), hidden.dtype)  # (B, T, HEADS)
     found = ops.matmul(ops.transpose(weights, (0, 2, 1)), hidden)  # (B, HEADS, D)
     mean, highest = layers.GlobalAveragePooling1D()(hidden), layers.GlobalMaxPooling1D()(hidden)
     return ops.concatenate([mean, highest, layers.Flatten()(found)], axis=-1)

@@ -9,9 +9,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.training as training
-from tasks import train
+from tasks import material
+from tasks.device import TrainingError
 from tasks.evaluation import evaluate
-from tasks.training import Epoch, State, TrainingError, TrainParameters
+from tasks.training import Epoch, NotANumberError, State, TrainParameters
 
 
 class Outcome(BaseModel):
@@ -55,7 +56,6 @@ def learn(
         prunes: Tells after each epoch, from the history, whether to cut the fit short.
     """
     import keras
-    import tensorflow as tf
 
     history: tuple[Epoch, ...] = ()
     began, began_cpu = monotonic(), process_time()
@@ -71,19 +71,19 @@ def learn(
         return Outcome(epochs=history, seconds=took, cpu_seconds=worked, **how)
 
     keras.utils.clear_session()  # the process may have fitted others before
-    material = train.prepare(recipe, chosen)
+    numbers = material.prepare(recipe, chosen)
     try:
-        model, _, stopped = training.fit(recipe, *material[1:], on_epoch=on_epoch)
+        model, _, stopped = training.fit(recipe, *numbers[1:], on_epoch=on_epoch)
     except _Pruned:
         reason = f"after epoch {len(history)} its validation loss was above the median of the trials before"
         return ended(state="pruned", reason=reason)
-    except TrainingError:  # the device is there, so it is the loss
+    except NotANumberError:
         return ended(state="failed", reason="the loss was not a number in epoch 1")
-    except tf.errors.ResourceExhaustedError:
-        return ended(state="failed", reason="there was not enough memory")
+    except TrainingError as error:  # the device is too small
+        return ended(state="failed", reason=str(error))
     if stopped == "not a number":
         return ended(state="failed", reason=f"the loss was not a number in epoch {len(history) + 1}")
-    return ended(state="complete", macro_recall=_macro_recall(model, material.validation, recipe))
+    return ended(state="complete", macro_recall=_macro_recall(model, numbers.validation, recipe))
 
 
 def _macro_recall(model: Any, validation: training.Examples, recipe: TrainParameters) -> float:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import tasks.dataset as dataset
+import tasks.device as device
 import tasks.network as network
+import tasks.optimizer as optimizer
 import tasks.outcome as outcome
 import tasks.tokens as tokens
 import tasks.training as training
@@ -16,6 +18,7 @@ from tasks import figures, rows, series, train
 from tasks.fingerprint import fingerprint
 from tasks.series import Series, SeriesError
 from tasks.step import step
+from tasks.strategy import StrategyName
 from tasks.training import TrainParameters
 from tasks.tuning import Choice, Judge, Trial
 
@@ -28,6 +31,13 @@ class SearchParameters(TrainParameters):
     trials: int = Field(default=20, gt=0, description="Recipes to try, those of earlier runs included.")
     parallel: int = Field(default=1, gt=0, description="Trials at a time, each in a process of its own.")
     seconds: float | None = Field(default=None, gt=0, description="No trial is begun after this time.")
+
+    @field_validator("strategy")
+    @classmethod
+    def _one_device(cls, strategy: StrategyName) -> StrategyName:
+        if strategy in ("mirrored", "workers"):
+            raise ValueError("a trial is fit on one device: leave --strategy out, and see --parallel")
+        return strategy
 
 
 class SearchResult(BaseModel):
@@ -51,7 +61,7 @@ def identify(recipe: TrainParameters, warehouse: Warehouse) -> str:
     """
     chosen = rows.read_labelled(warehouse, recipe.labels)
     anywhere = recipe.model_copy(update={"require_gpu": False})
-    modules = dataset, network, tokens, training, outcome, tuning
+    modules = dataset, device, network, optimizer, tokens, training, outcome, tuning
     return fingerprint(rows.digest(chosen), anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
 
 

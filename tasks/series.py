@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-import tasks.training as training
 from blocks.tracking import Tracking, one_attempt
 from blocks.warehouse import Warehouse
 from tasks import registry, rows, train
+from tasks.device import prepare_device
 from tasks.outcome import Outcome
 from tasks.progress import logger
 from tasks.step import step
@@ -142,7 +142,7 @@ def begin_work(recipe: FitParameters, warehouse: Warehouse) -> pl.DataFrame:
         TrainingError: There is no GPU although one is required.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # fits side by side share the GPU
-    training.prepare_device(recipe.require_gpu)
+    prepare_device(recipe.require_gpu)
     return rows.read_labelled(warehouse, recipe.labels)
 
 

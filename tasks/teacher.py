@@ -3,12 +3,28 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.device import Precision, TrainingError
 from tasks.encoder import EncoderConfig, build_encoder, encoder_config
-from tasks.training import Examples, Recipe, State, TrainingError, TrainParameters, fit_network, logits
+from tasks.strategy import Crew
+from tasks.training import (
+    Examples,
+    NotANumberError,
+    Recipe,
+    State,
+    TrainParameters,
+    build_shared,
+    fit_network,
+    logits,
+    plain,
+)
+
+if TYPE_CHECKING:
+    import keras
 
 TRAINED_LAYERS = 3
 EPOCHS = 2
@@ -58,6 +74,8 @@ def teach(
     state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
+    precision: Precision = "float32",
+    crew: Crew | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Fine-tune an encoder and return what it says of the training and the validation rows, float32 (n, 3).
 
@@ -73,22 +91,26 @@ def teach(
         state: See `tasks.training.fit_network`.
         on_step: See `tasks.training.fit_network`.
         on_epoch: See `tasks.training.fit_network`.
+        precision: See `tasks.device.policy`.
+        crew: See `tasks.training.fit_network`.
 
     Raises:
-        TrainingError: The loss became NaN in the first epoch.
+        TrainingError: See `tasks.training.fit_network`.
         TokenizerError: The folder's weights are broken.
     """
-    import keras
     from scipy.special import softmax
 
-    keras.utils.set_random_seed(seed)
-    model = build_encoder(folder, config, TRAINED_LAYERS)
+    def build() -> "keras.Model":
+        return build_encoder(folder, config, TRAINED_LAYERS)
+
+    model = build_shared(build, seed, precision, crew)
     try:
-        fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch)
-    except TrainingError as error:  # of its rate, which no flag changes
+        fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch, crew)
+    except NotANumberError as error:  # of its rate, which no flag changes
         raise TrainingError(
             f"The teacher in {folder} cannot be fine-tuned, its loss is not a number: use --teacher off."
         ) from error
+    model = plain(model, build, precision, crew)
     prior = train.log_prior()
     found = logits(model, train.tokens) + prior, logits(model, validation.tokens)
     return softmax(found[0], axis=1), softmax(found[1], axis=1)

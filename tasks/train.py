@@ -1,24 +1,25 @@
 """The steps of the flow `train`: rows, fit, lake, version."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.bundle as bundle
 import tasks.cleaning as cleaning
 import tasks.dataset as dataset
+import tasks.device as device
 import tasks.encoder as encoder
+import tasks.material as material
 import tasks.network as network
+import tasks.optimizer as optimizer
 import tasks.quantization as quantization
+import tasks.strategy as strategy
 import tasks.teacher as teacher
 import tasks.tokens as tokens
 import tasks.training as training
@@ -26,17 +27,17 @@ from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
-from tasks import checkpoint, registry, rows, runs, trained
+from tasks import checkpoint, registry, rows, runs, trained, workers
 from tasks.evaluation import Scores, score_kinds
 from tasks.fingerprint import fingerprint
 from tasks.progress import logger, progress
 from tasks.quantization import Quantization
 from tasks.step import step
 from tasks.trained import Fit, Fitted, Lesson, Stand, Trained
-from tasks.training import Epoch, Examples, State, Stopped, TrainParameters
+from tasks.training import Epoch, State, Stopped, TrainParameters
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    pass
 
 PROBES = 16
 PACKAGES = ("tensorflow", "keras", "tokenizers", "onnxruntime")
@@ -69,7 +70,10 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
         RowsError: The rows cannot be trained on.
     """
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    modules = bundle, cleaning, dataset, encoder, network, quantization, teacher, tokens, training
+    modules = (
+        *(bundle, cleaning, dataset, device, encoder, material, network, optimizer, quantization),
+        *(strategy, teacher, tokens, training),
+    )
     recipe = parameters.model_copy(update={"require_gpu": False})
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
 
@@ -111,10 +115,10 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
         return None
     if (kept := trained.find_lesson(lake, identity)) is not None:
         return kept.macro_recall
-    training.prepare_device(parameters.require_gpu)
+    _, crew = workers.call(parameters, identity, "teach")
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    material = prepare(parameters, chosen)
-    train, validation = material.train, material.validation
+    numbers = material.prepare(parameters, chosen)
+    train, validation = numbers.train, numbers.validation
     key = trained.checkpoint_key(identity, "teacher")
     found = checkpoint.find_checkpoint(lake, key)
     state = found[0] if found else None
@@ -128,7 +132,8 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
     with progress("Teaching", steps * recipe.epochs, "batches") as advance:
         advance(steps * (len(state.history) if state else 0))
         soft, answers = teacher.teach(
-            source, config, train, validation, parameters.seed, state, advance, on_epoch
+            *(source, config, train, validation, parameters.seed, state, advance),
+            *(workers.unrepeated(on_epoch, crew), parameters.precision, crew),
         )
     lesson = Lesson(soft, quantization.macro_recall(answers, validation.targets))
     trained.write_lesson(lake, identity, lesson)
@@ -150,7 +155,7 @@ def fit(
     Raises:
         TrainingError: There is no GPU although one is required, or the loss became NaN.
     """
-    device = training.prepare_device(parameters.require_gpu)
+    place, crew = workers.call(parameters, identity, "fit")
     frame = rows.read_rows(warehouse, "train", "validation")
     chosen = rows.labelled_rows(frame, parameters.labels)
     key = trained.checkpoint_key(identity, "network")
@@ -160,7 +165,7 @@ def fit(
             identity=identity,
             key=uuid4().hex,
             parameters=parameters,
-            device=device,
+            device=place,
             flow_run=flow_run,
             began=now(),
             inputs=runs.describe_rows(chosen, warehouse),
@@ -171,7 +176,7 @@ def fit(
         logger().info("A fit like this was cut short after epoch %s: it goes on.", len(state.history))
     lesson = trained.find_lesson(lake, identity)
     logger().info(
-        "Training the %s network on %s labels with %s", parameters.network, parameters.labels, device
+        "Training the %s network on %s labels with %s", parameters.network, parameters.labels, place
     )
     with TemporaryDirectory() as scratch, runs.Live(tracking, stand.fit) as live:
         began = monotonic() - stand.seconds
@@ -185,7 +190,9 @@ def fit(
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             logger().info("Epoch %s of %s: %s", number, parameters.epochs, shown)
 
-        made = _fit(parameters, chosen, lesson, Path(scratch), state, on_epoch)
+        made = _fit(
+            parameters, chosen, lesson, Path(scratch), state, workers.unrepeated(on_epoch, crew), crew
+        )
         return Fitted(
             Trained(
                 fit=stand.fit,
@@ -250,34 +257,6 @@ def challenge(result: TrainResult, tracking: Tracking) -> None:
         )
 
 
-class Material(NamedTuple):
-    """What a network is fit on, as `tasks.training.fit` takes it."""
-
-    tokenizer: "Tokenizer"
-    train: Examples
-    validation: Examples
-    vocabulary_size: int
-    embeddings: NDArray[np.float32] | None
-
-
-def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
-    """Return labelled rows as numbers, with the tokenizer that made them so.
-
-    Args:
-        parameters: The recipe.
-        chosen: See `tasks.rows.labelled_rows`.
-    """
-    source = tokens.tokenizer_folder(parameters.tokenizer)
-    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
-    size = tokenizer.get_vocab_size()
-    train, validation = (
-        Examples(tokens.encode(tokenizer, texts), targets)
-        for texts, targets in (rows.texts_and_targets(chosen, split) for split in ("train", "validation"))
-    )
-    embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
-    return Material(tokenizer, train, validation, size, embeddings)
-
-
 class _Made(NamedTuple):
     predictor: Predictor
     history: tuple[Epoch, ...]
@@ -292,18 +271,16 @@ def _fit(
     folder: Path,
     state: State | None,
     on_epoch: Callable[[State], None],
+    crew: strategy.Crew | None,
 ) -> _Made:
     """Fit the network and write its bundle."""
-    material = prepare(parameters, chosen)
-    if lesson is not None:
-        soft = teacher.blend(material.train, lesson.soft)
-        material = material._replace(train=replace(material.train, soft=soft))
+    numbers = material.taught(material.prepare(parameters, chosen), lesson, crew)
 
-    steps = dataset.number_of_batches(material.train.tokens, parameters.batch_size)
+    steps = dataset.number_of_batches(numbers.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:
         advance(steps * (len(state.history) if state else 0))
         model, ended, stopped = training.fit(
-            parameters, *material[1:], state=state, on_step=advance, on_epoch=on_epoch
+            parameters, *numbers[1:], state=state, on_step=advance, on_epoch=on_epoch, crew=crew
         )
     if stopped == "not a number":
         logger().warning(
@@ -314,7 +291,7 @@ def _fit(
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")
     texts, targets = rows.texts_and_targets(chosen, "validation")
-    predictor = bundle.write_bundle(model, material.tokenizer, folder, metadata, texts[:PROBES])
+    predictor = bundle.write_bundle(model, numbers.tokenizer, folder, metadata, texts[:PROBES])
     kept = quantization.describe(predictor, folder)
     if parameters.int8:
         predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)

@@ -1,9 +1,8 @@
 """Training: rows in, a fitted network with its history out."""
 
 import math
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,14 +11,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.dataset import batches, groups, number_of_batches
+from tasks.device import Precision, TrainingError, explained, reckoning, use_cudnn
 from tasks.labelling import LABELS
 from tasks.network import NetworkName, build_network
 from tasks.optimizer import build_optimizer
 from tasks.rows import LabelKind
+from tasks.strategy import Crew, StrategyName, run_epoch, steps
 from tasks.tokens import MAX_TOKENS, OFFLINE, Tokens
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 PATIENCE = 2
 AT_ONCE = 256
@@ -57,10 +59,18 @@ class TrainParameters(FitParameters):
     int8: bool = Field(
         default=True, description="Weights of 8 bits, unless macro recall falls by over 0.2 points with them."
     )
+    strategy: StrategyName = Field(
+        default="auto",
+        description="Devices that fit together: one, those of this host (mirrored), or several hosts "
+        "(workers, with TF_CONFIG); auto: mirrored where TensorFlow sees several GPUs.",
+    )
+    precision: Precision = Field(
+        default="float32", description="mixed: 16 bits where they do, on a GPU of capability 7.0 or higher."
+    )
 
 
-class TrainingError(RuntimeError):
-    """Raised when a network cannot be trained; says why and what to do."""
+class NotANumberError(TrainingError):
+    """Raised when the loss is not a number from the start."""
 
 
 @dataclass(frozen=True)
@@ -109,46 +119,6 @@ class Recipe:
     weight_decay: float = 0.004
 
 
-def prepare_device(require_gpu: bool) -> str:
-    """Make TensorFlow deterministic and return the name of the device that it will use.
-
-    Raises:
-        TrainingError: A GPU is required and there is none.
-    """
-    with native_silence():
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-    if require_gpu and not gpus:
-        raise TrainingError(
-            "require_gpu is set, but TensorFlow sees no GPU: run where one is (the driver and CUDA libraries "
-            "installed, the container started with --gpus all), or leave out --require-gpu."
-        )
-    tf.config.experimental.enable_op_determinism()
-    if not gpus:
-        try:
-            # Two directions side by side beat one matrix product cut in two: the products are small.
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-            tf.config.threading.set_inter_op_parallelism_threads(2)
-        except RuntimeError:
-            pass  # TensorFlow runs already in this process and keeps the threads that it has
-        return "CPU"
-    return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name))
-
-
-@contextmanager
-def native_silence() -> Iterator[None]:
-    """Drop what native code writes to stderr: TensorFlow's notices come before its log level is read."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 Stopped = Literal["all epochs", "no better", "not a number"]
 """Why a fit ended: it was long enough, validation got no better, or the loss became NaN."""
 
@@ -182,6 +152,7 @@ def fit(
     state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
+    crew: Crew | None = None,
 ) -> tuple["keras.Model", State, Stopped]:
     """Return a new network with the weights of its best epoch, how it got there, and why it ended.
 
@@ -194,16 +165,43 @@ def fit(
         state: See `fit_network`.
         on_step: See `fit_network`.
         on_epoch: See `fit_network`.
+        crew: See `fit_network`.
 
     Raises:
-        TrainingError: See `fit_network`.
+        TrainingError: See `fit_network`; a layer or the precision does not suit the GPU.
     """
+    recipe = Recipe(parameters.epochs, parameters.batch_size, parameters.learning_rate, parameters.seed)
+
+    def build() -> "keras.Model":
+        model = build_network(parameters.network, vocabulary_size, embeddings)
+        use_cudnn(model)
+        return model
+
+    model = build_shared(build, recipe.seed, parameters.precision, crew)
+    state, stopped = fit_network(model, recipe, train, validation, state, on_step, on_epoch, crew)
+    return plain(model, build, parameters.precision, crew), state, stopped
+
+
+def build_shared(
+    build: Callable[[], "keras.Model"], seed: int, precision: Precision, crew: Crew | None
+) -> "keras.Model":
+    """Return a new network to fit with a precision, a copy of it on each device of a crew."""
     import keras
 
-    keras.utils.set_random_seed(parameters.seed)
-    model = build_network(parameters.network, vocabulary_size, embeddings)
-    recipe = Recipe(parameters.epochs, parameters.batch_size, parameters.learning_rate, parameters.seed)
-    return model, *fit_network(model, recipe, train, validation, state, on_step, on_epoch)
+    keras.utils.set_random_seed(seed)
+    with reckoning(precision), crew.distribution.scope() if crew else nullcontext():
+        return build()
+
+
+def plain(
+    model: "keras.Model", build: Callable[[], "keras.Model"], precision: Precision, crew: Crew | None
+) -> "keras.Model":
+    """Return a network as one of one device that reckons in float32; its weights are float32 already."""
+    if crew is None and precision == "float32":
+        return model
+    made = build()
+    made.set_weights(model.get_weights())
+    return made
 
 
 def fit_network(
@@ -214,6 +212,7 @@ def fit_network(
     state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
+    crew: Crew | None = None,
 ) -> tuple[State, Stopped]:
     """Leave a network with the weights of its best epoch; return how it got there and why it ended.
 
@@ -229,38 +228,49 @@ def fit_network(
         state: Where to go on; on the CPU, the weights become those of a fit without a break.
         on_step: Called after each batch with 1.
         on_epoch: Called after each epoch.
+        crew: Devices to fit on together, in whose scope the network was built; its chief's `state` counts.
 
     Raises:
-        TrainingError: The loss became NaN in the first epoch; after a later one, the best so far is kept.
+        NotANumberError: The loss became NaN in the first epoch; after a later one, the best so far is kept.
+        TrainingError: The device is too small or busy, or another worker is gone.
     """
-    import keras
+    with explained(recipe.batch_size):
+        return _fit_network(model, recipe, train, validation, state, on_step, on_epoch, crew)
 
-    steps = number_of_batches(train.tokens, recipe.batch_size)
-    compile_network(model, recipe, train.log_prior(), steps * recipe.epochs)
+
+def _fit_network(
+    model: "keras.Model",
+    recipe: Recipe,
+    train: Examples,
+    validation: Examples,
+    state: State | None,
+    on_step: Callable[[int], None],
+    on_epoch: Callable[[State], None],
+    crew: Crew | None,
+) -> tuple[State, Stopped]:
+    count = number_of_batches(train.tokens, recipe.batch_size)
+    with crew.distribution.scope() if crew else nullcontext():
+        compile_network(model, recipe, train.log_prior(), count * recipe.epochs)
+    if crew is not None:
+        state = crew.share(state)
     if state is not None:
         for variable, value in zip(_variables(model), state.variables, strict=True):
             variable.assign(value)
     judged = batches(validation.tokens, validation.distributions(), 4 * recipe.batch_size)
 
-    def after(batch: int, logs: dict[str, float]) -> None:
-        model.stop_training = not math.isfinite(logs["loss"])
-        on_step(1)
-
+    run = (
+        _alone(model, judged, on_step)
+        if crew is None
+        else _together(model, judged, on_step, crew, train.log_prior())
+    )
     while (stopped := _stopped(state, recipe)) is None:
         epoch = len(state.history) if state else 0
         # Each epoch has an order of its own that depends on nothing but its number.
         order = int(np.random.SeedSequence([recipe.seed, epoch]).generate_state(1)[0])
-        logs = model.fit(
-            batches(train.tokens, train.distributions(), recipe.batch_size, order),
-            validation_data=judged,
-            verbose=0,
-            shuffle=False,  # the dataset is shuffled
-            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=after)],
-        ).history
-        metrics = {name: float(values[-1]) for name, values in logs.items()}
+        metrics = run(batches(train.tokens, train.distributions(), recipe.batch_size, order))
         if not np.isfinite(list(metrics.values())).all():
             if state is None:
-                raise TrainingError(
+                raise NotANumberError(
                     "The loss is not a number in the first epoch: lower --learning-rate "
                     f"(now {recipe.learning_rate:g}). Nothing was registered."
                 )
@@ -271,6 +281,51 @@ def fit_network(
     assert state is not None
     model.set_weights(state.best)
     return state, stopped
+
+
+def _alone(
+    model: "keras.Model", judged: "tf.data.Dataset", on_step: Callable[[int], None]
+) -> Callable[["tf.data.Dataset"], Epoch]:
+    """Return what fits a compiled network to the batches of an epoch, on one device."""
+    import keras
+
+    def after(batch: int, logs: dict[str, float]) -> None:
+        model.stop_training = not math.isfinite(logs["loss"])
+        on_step(1)
+
+    def run(learned: "tf.data.Dataset") -> Epoch:
+        logs = model.fit(
+            learned,
+            validation_data=judged,
+            verbose=0,
+            shuffle=False,  # the dataset shuffles itself
+            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=after)],
+        ).history
+        return {name: float(values[-1]) for name, values in logs.items()}
+
+    return run
+
+
+def _together(
+    model: "keras.Model",
+    judged: "tf.data.Dataset",
+    on_step: Callable[[int], None],
+    crew: Crew,
+    log_prior: NDArray[np.float32],
+) -> Callable[["tf.data.Dataset"], Epoch]:
+    """Return the same for the devices of a crew."""
+    learn, judge = steps(crew, model, log_prior)
+
+    def after(loss: float) -> bool:
+        on_step(1)
+        return not math.isfinite(loss)
+
+    def run(learned: "tf.data.Dataset") -> Epoch:
+        found = run_epoch(crew, learn, learned, after)
+        found += run_epoch(crew, judge, judged, lambda loss: False)
+        return dict(zip(("loss", "accuracy", "val_loss", "val_accuracy"), found, strict=True))
+
+    return run
 
 
 def compile_network(model: "keras.Model", recipe: Recipe, log_prior: NDArray[np.float32], steps: int) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from containers.serve.predictor import Predictor
 from tasks import bundle, network, tokens
-from tasks.training import native_silence
+from tasks.device import native_silence
 from tests.tweets import FILLING, TELLING
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from containers.serve.predictor import Predictor
+from tasks.device import native_silence
 from tasks.quantization import write_int8
-from tasks.training import native_silence
 from tests.measures.client import MlflowClient
 from tests.measures.figures import Figure, Rounds, Size, repeated
 from tests.measures.made_up import offline_tokenizer, predictor, texts, untrained

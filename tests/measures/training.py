@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.dataset import batches
+from tasks.device import prepare_device
 from tasks.labelling import LABELS
 from tasks.tokens import Tokens, encode
-from tasks.training import Examples, Recipe, compile_network, prepare_device
+from tasks.training import Examples, Recipe, compile_network
 from tests.measures.figures import Figure, Rounds, Size, timed
 from tests.measures.made_up import offline_tokenizer, texts, untrained
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tasks import teacher, tokens
+from tasks.device import TrainingError
 from tasks.encoder import encoder_config
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
-from tasks.training import Examples, State, TrainingError, TrainParameters
+from tasks.training import Examples, State, TrainParameters
 from tests.tweets import tiny_tokenizer, tweets
 
 

@@ -16,6 +16,7 @@ from blocks.lake import LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from tasks import train
+from tasks.device import TrainingError, prepare_device
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
 from tasks.network import NetworkName
 from tasks.tokens import Tokens
@@ -23,10 +24,8 @@ from tasks.training import (
     Examples,
     State,
     Stopped,
-    TrainingError,
     TrainParameters,
     fit,
-    prepare_device,
 )
 from tests.tweets import tiny_tokenizer, tweets
 
@@ -214,7 +213,7 @@ def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 SCRIPT = """
 import hashlib, sys
 from tests.tasks.test_training import balanced, run
-from tasks.training import prepare_device
+from tasks.device import prepare_device
 assert prepare_device(False)
 for seed in sys.argv[1:]:
     model, state, stopped = run(balanced(90, 1), balanced(30, 2), seed=int(seed), epochs=1)

@@ -1,0 +1,53 @@
+"""Material: rows as the numbers that a network is fit on."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tasks import rows, teacher, tokens
+from tasks.strategy import Crew
+from tasks.trained import Lesson
+from tasks.training import Examples, TrainParameters
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class Material(NamedTuple):
+    """What a network is fit on, as `tasks.training.fit` takes it."""
+
+    tokenizer: "Tokenizer"
+    train: Examples
+    validation: Examples
+    vocabulary_size: int
+    embeddings: NDArray[np.float32] | None
+
+
+def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
+    """Return labelled rows as numbers, with the tokenizer that made them so.
+
+    Args:
+        parameters: The recipe.
+        chosen: See `tasks.rows.labelled_rows`.
+    """
+    source = tokens.tokenizer_folder(parameters.tokenizer)
+    tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
+    size = tokenizer.get_vocab_size()
+    train, validation = (
+        Examples(tokens.encode(tokenizer, texts), targets)
+        for texts, targets in (rows.texts_and_targets(chosen, split) for split in ("train", "validation"))
+    )
+    embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
+    return Material(tokenizer, train, validation, size, embeddings)
+
+
+def taught(material: Material, lesson: Lesson | None, crew: Crew | None) -> Material:
+    """Return what a network is fit on with what the teacher says; helpers have that from the chief."""
+    soft = lesson.soft if lesson is not None else None
+    soft = soft if crew is None else crew.share(soft)
+    if soft is None:
+        return material
+    return material._replace(train=replace(material.train, soft=teacher.blend(material.train, soft)))

@@ -1,0 +1,101 @@
+"""Workers: processes on several hosts that fit one network; the chief decides, the others help."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from blocks.role import BlockError
+from blocks.warehouse import Warehouse
+from tasks import rows, teacher, tokens, training
+from tasks.device import TrainingError, prepare_device
+from tasks.material import prepare, taught
+from tasks.progress import logger
+from tasks.step import step
+from tasks.strategy import Crew, gather
+from tasks.training import State, TrainParameters
+
+JobName = Literal["teach", "fit", "end"]
+
+
+class Job(NamedTuple):
+    """What a chief asks its helpers to do."""
+
+    name: JobName
+    identity: str
+
+
+@step
+def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse) -> None:
+    """Take part in what the chief fits until it needs no more help; it alone keeps what comes of it.
+
+    Args:
+        identity: Of this worker's own rows, recipe and code.
+        parameters: The recipe.
+        warehouse: With the chief's rows.
+
+    Raises:
+        TrainingError: The chief fits something else, or it or another worker is gone.
+    """
+    found_device, crew = devices(parameters)
+    assert crew is not None
+    logger().info("Worker %s of %s helps with %s", crew.worker, crew.workers, found_device)
+    chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
+    material = prepare(parameters, chosen)
+    while (job := crew.share()).name != "end":
+        if job.identity != identity:
+            raise TrainingError(
+                f"Worker {crew.worker} would not fit what the chief fits: start all workers with the same "
+                "flags, the same code and packages, and blocks that lead to the same rows."
+            )
+        if job.name == "teach":
+            source = tokens.tokenizer_folder(parameters.tokenizer)
+            config = teacher.find_encoder(parameters, source)
+            assert config is not None
+            teacher.teach(
+                *(source, config, material.train, material.validation, parameters.seed),
+                precision=parameters.precision,
+                crew=crew,
+            )
+        else:
+            training.fit(parameters, *taught(material, None, crew)[1:], crew=crew)
+
+
+@step
+def dismiss_helpers(identity: str, parameters: TrainParameters) -> None:
+    """Let the other workers end, if there are any."""
+    if parameters.strategy == "workers":
+        call(parameters, identity, "end")
+
+
+def devices(parameters: TrainParameters) -> tuple[str, Crew | None]:
+    """Return what to fit on, in words, and the crew if it is more than one device."""
+    found = prepare_device(parameters.require_gpu)
+    crew = gather(parameters.strategy)
+    if parameters.precision == "mixed" and found == "CPU":
+        logger().warning(
+            "There is no GPU: --precision mixed means bfloat16 here, which is slower on most CPUs."
+        )
+    return (found if crew is None else f"{found}, {crew}"), crew
+
+
+def call(parameters: TrainParameters, identity: str, job: JobName) -> tuple[str, Crew | None]:
+    """Return the same, after all helpers have been told what is to be done."""
+    found, crew = devices(parameters)
+    if crew is not None:
+        crew.share(Job(job, identity))
+    return found, crew
+
+
+def unrepeated(on_epoch: Callable[[State], None], crew: Crew | None) -> Callable[[State], None]:
+    """Return what a chief does after an epoch; if that fails, it must not begin again alone."""
+    if crew is None or crew.workers == 1:
+        return on_epoch
+
+    def once(state: State) -> None:
+        try:
+            on_epoch(state)
+        except BlockError as error:
+            raise TrainingError(
+                f"{error} Start all workers again: the fit goes on after its last whole epoch."
+            ) from None
+
+    return once

@@ -22,7 +22,7 @@ TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 PADDING = 0
 MAX_TOKENS = 128
-AT_ONCE = 10_000
+AT_ONCE = 2_000
 
 
 class TokenizerError(RuntimeError):

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from flows.pipeline import PipelineParameters
 from tasks import strategy
 from tasks.device import TrainingError
+from tasks.search import SearchParameters
 from tasks.strategy import is_helper, read_place
 from tests.flows.test_train import prepare, runs, started, versions
 from tests.tweets import tweets
@@ -185,3 +188,10 @@ def test_a_worker_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TF_CONFIG", settings[0])
     with pytest.raises(TrainingError, match=f"No sign of the worker at {absent}"):
         strategy.gather.__wrapped__("workers")
+
+
+def test_flows_that_do_more_than_train_refuse_workers() -> None:
+    for parameters in (PipelineParameters, SearchParameters):
+        assert parameters(strategy="one").strategy == "one"
+        with pytest.raises(ValidationError, match="one device|workers only train"):
+            parameters(strategy="workers")

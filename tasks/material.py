@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tasks import rows, teacher, tokens
+from tasks import teacher, tokens
 from tasks.strategy import Crew
 from tasks.trained import Lesson
 from tasks.training import Examples, TrainParameters
@@ -37,8 +37,8 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
     tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
     size = tokenizer.get_vocab_size()
     train, validation = (
-        Examples(tokens.encode(tokenizer, texts), targets)
-        for texts, targets in (rows.texts_and_targets(chosen, split) for split in ("train", "validation"))
+        Examples(tokens.encode(tokenizer, part["text"]), part["target"].to_numpy())
+        for part in (chosen.filter(pl.col("split") == split) for split in ("train", "validation"))
     )
     embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
     return Material(tokenizer, train, validation, size, embeddings)

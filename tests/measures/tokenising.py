@@ -1,12 +1,15 @@
 """Tokenising: tweets/s on all cores, and the memory that it takes."""
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from threading import Event, Thread
 
+import polars as pl
 import psutil
 
-from tasks.tokens import encode
+from tasks.tokens import AT_ONCE, encode
 from tests.measures.figures import Figure, Size, timed
 from tests.measures.made_up import offline_tokenizer, texts
 
@@ -15,16 +18,33 @@ A_MINUTE = 1_000_000 / 60  # tweets/s, for a million
 
 
 def measure(size: Size) -> list[Figure]:
-    """Return tweets/s, and the most bytes that a tweet took, those of what comes out among them."""
+    """Return tweets/s, and the bytes that a tweet takes at most while rows become wordpieces, by two ways."""
     tokenizer = offline_tokenizer()
     tweets = texts(size.tokenised, 1)
-    with most_memory() as memory:
-        encode(tokenizer, tweets)  # the first time, when no memory is left over that could be used again
     rates = [len(tweets) / timed(lambda: encode(tokenizer, tweets)) for _ in range(size.rounds)]
+    held = [[apart(size.held, at_once) / size.held for at_once in (AT_ONCE, size.held)] for _ in range(3)]
+    parts, whole = zip(*held, strict=True)
+    name = f"memory for each of {size.held:,} tweets"
     return [
         Figure(PART, f"{size.tokenised:,} tweets", "tweets/s", rates, least=A_MINUTE),
-        Figure(PART, "memory at its peak", "kB/tweet", [memory[0] / len(tweets) / 1e3]),
+        Figure(PART, name, "bytes/tweet", parts),
+        Figure(PART, f"{name}, all encoded at once", "bytes/tweet", whole),
     ]
+
+
+def apart(count: int, at_once: int) -> int:
+    """Return the peak of `held` in a process of its own, which has no memory left over to use again."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(held, count, at_once).result()
+
+
+def held(count: int, at_once: int) -> int:
+    """Return by how many bytes a process grows at most while texts in columns become wordpieces."""
+    tokenizer, column = offline_tokenizer(), pl.Series(texts(count, 1))
+    encode(tokenizer, column[:100])
+    with most_memory() as memory:
+        encode(tokenizer, column, at_once)
+    return memory[0]
 
 
 @contextmanager

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from flows.pipeline import PipelineParameters
 from tasks import strategy
 from tasks.device import TrainingError
+from tasks.search import SearchParameters
 from tasks.strategy import is_helper, read_place
 from tests.flows.test_train import prepare, runs, started, versions
 from tests.tweets import tweets
@@ -49,7 +52,8 @@ def build():
     ids = keras.Input((None,), dtype="int32")
     hidden = keras.layers.Embedding(30, 8, mask_zero=True)(ids)
     hidden = keras.layers.Bidirectional(keras.layers.LSTM(8))(hidden)
-    return keras.Model(ids, keras.layers.Dense(3)(hidden))
+    large = keras.initializers.RandomNormal(stddev=8, seed=1)  # so that gradients are clipped
+    return keras.Model(ids, keras.layers.Dense(3, kernel_initializer=large)(hidden))
 
 model = build_shared(build, 1, "float32", crew)
 steps = []
@@ -184,3 +188,10 @@ def test_a_worker_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TF_CONFIG", settings[0])
     with pytest.raises(TrainingError, match=f"No sign of the worker at {absent}"):
         strategy.gather.__wrapped__("workers")
+
+
+def test_flows_that_do_more_than_train_refuse_workers() -> None:
+    for parameters in (PipelineParameters, SearchParameters):
+        assert parameters(strategy="one").strategy == "one"
+        with pytest.raises(ValidationError, match="one device|workers only train"):
+            parameters(strategy="workers")

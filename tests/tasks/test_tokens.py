@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from huggingface_hub import constants
 from hypothesis import given, settings
@@ -165,3 +166,13 @@ def test_a_broken_weights_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"is not a weights file.*random embeddings") as caught:
         word_embeddings(tmp_path, 50)
     assert str(whole) in str(caught.value)
+
+
+def test_texts_are_encoded_alike_however_many_at_once() -> None:
+    texts = [f"tweet number {number} {'very ' * (number % 5)}" for number in range(23)]
+    whole = encode(TOKENIZER, texts)
+    for at_once in (1, 7, 22, 23):
+        parts = encode(TOKENIZER, pl.Series(texts), at_once)
+        np.testing.assert_array_equal(parts.values, whole.values)
+        np.testing.assert_array_equal(parts.lengths, whole.lengths)
+    assert encode(TOKENIZER, []).values.dtype == np.int32

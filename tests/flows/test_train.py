@@ -24,6 +24,7 @@ from flows.train import train
 from tasks import registry
 from tasks.rows import RowsError
 from tasks.training import TrainParameters
+from tests.tasks.test_strategy import places
 from tests.tweets import tiny_tokenizer, tweets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -256,3 +257,27 @@ def test_equal_seeds_give_equal_bundles(prepare: Prepare, tmp_path: Path) -> Non
         assert version is not None
         digests.append(version.tags["digest"])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(
+    prepare: Prepare, tmp_path: Path
+) -> None:
+    tracking, environment = prepare(tmp_path, tweets())
+    flags: list[dict[str, Any]] = [{"seed": 1}, {"seed": 2}]
+    for both, code, made in ((flags, 1, []), (flags[:1] * 2, 0, ["1"]), (flags[:1] * 2, 0, ["1"])):
+        logs = [tmp_path / "chief.log", tmp_path / "helper.log"]
+        first, second = places(2)
+        common: dict[str, Any] = {"strategy": "workers", "epochs": 2}
+        with (
+            started(tmp_path, environment | {"TF_CONFIG": first}, logs[0], **common, **both[0]) as chief,
+            started(tmp_path, environment | {"TF_CONFIG": second}, logs[1], **common, **both[1]) as helper,
+        ):
+            codes = (chief.wait(300), helper.wait(300))
+        said = [log.read_text() for log in logs]
+        assert codes == (code, code), said
+        assert versions(tracking) == made
+        if code:
+            assert "would not fit what the chief fits" in said[1]
+            assert "Another worker is gone" in said[0]
+    assert [run.info.status for run in runs(tracking)].count("FINISHED") == 1

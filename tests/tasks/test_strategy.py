@@ -17,8 +17,6 @@ from tasks import strategy
 from tasks.device import TrainingError
 from tasks.search import SearchParameters
 from tasks.strategy import is_helper, read_place
-from tests.flows.test_train import prepare, runs, started, versions
-from tests.tweets import tweets
 
 ROOT = Path(__file__).resolve().parents[2]
 # Rows of different lengths and odd numbers: few batches can be cut evenly. Dropout would differ from one
@@ -120,29 +118,6 @@ def test_workers_and_mirrored_devices_make_the_weights_of_one_device(tmp_path: P
         np.testing.assert_allclose(json.loads(losses), json.loads(told[3]), atol=1e-4)
         for one, other in zip(alone, weights, strict=True):
             np.testing.assert_allclose(one, other, atol=2e-5)
-
-
-@pytest.mark.slow
-def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(tmp_path: Path) -> None:
-    tracking, environment = prepare(tmp_path, tweets())
-    flags: list[dict[str, Any]] = [{"seed": 1}, {"seed": 2}]
-    for both, code, made in ((flags, 1, []), (flags[:1] * 2, 0, ["1"]), (flags[:1] * 2, 0, ["1"])):
-        logs = [tmp_path / "chief.log", tmp_path / "helper.log"]
-        first, second = places(2)
-        common: dict[str, Any] = {"strategy": "workers", "epochs": 2}
-        homes = [environment, environment | {"PREFECT_HOME": str(tmp_path / "prefect")}]
-        with (
-            started(tmp_path, homes[0] | {"TF_CONFIG": first}, logs[0], **common, **both[0]) as chief,
-            started(tmp_path, homes[1] | {"TF_CONFIG": second}, logs[1], **common, **both[1]) as helper,
-        ):
-            codes = (chief.wait(300), helper.wait(300))
-        said = [log.read_text() for log in logs]
-        assert codes == (code, code), said
-        assert versions(tracking) == made
-        if code:
-            assert "would not fit what the chief fits" in said[1]
-            assert "Another worker is gone" in said[0]
-    assert [run.info.status for run in runs(tracking)].count("FINISHED") == 1
 
 
 @pytest.mark.parametrize(

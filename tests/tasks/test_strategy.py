@@ -100,6 +100,7 @@ def fitted(folder: Path, places: list[tuple[str, str]]) -> list[tuple[list[np.nd
     ]
 
 
+@pytest.mark.slow
 def test_workers_and_mirrored_devices_make_the_weights_of_one_device(tmp_path: Path) -> None:
     made = [("one", "{}"), ("mirrored", "{}"), *(("workers", place) for place in places(2))]
     (alone, told), (mirrored, told_mirrored), (chiefs, told_chief), (helpers, told_helper) = fitted(

@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 import tasks.bundle as bundle
 import tasks.cleaning as cleaning
 import tasks.dataset as dataset
+import tasks.drills as drills
 import tasks.encoder as encoder
 import tasks.network as network
+import tasks.phrases as phrases
 import tasks.quantization as quantization
 import tasks.teacher as teacher
 import tasks.tokens as tokens
@@ -69,7 +71,10 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
         RowsError: The rows cannot be trained on.
     """
     chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
-    modules = bundle, cleaning, dataset, encoder, network, quantization, teacher, tokens, training
+    modules = (
+        *(bundle, cleaning, dataset, drills, encoder, network, phrases),
+        *(quantization, teacher, tokens, training),
+    )
     recipe = parameters.model_copy(update={"require_gpu": False})
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
 
@@ -278,6 +283,15 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
     return Material(tokenizer, train, validation, size, embeddings)
 
 
+def drilled(parameters: TrainParameters, chosen: pl.DataFrame, material: Material) -> Material:
+    """Return the material with drills after the training rows, see `tasks.drills.add`."""
+    texts, _ = rows.texts_and_targets(chosen, "train")
+    train = drills.add(
+        material.train, texts, material.tokenizer, parameters.seed, parameters.drills, parameters.slips
+    )
+    return material._replace(train=train)
+
+
 class _Made(NamedTuple):
     predictor: Predictor
     history: tuple[Epoch, ...]
@@ -298,6 +312,7 @@ def _fit(
     if lesson is not None:
         soft = teacher.blend(material.train, lesson.soft)
         material = material._replace(train=replace(material.train, soft=soft))
+    material = drilled(parameters, chosen, material)
 
     steps = dataset.number_of_batches(material.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:

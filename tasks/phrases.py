@@ -1,116 +1,9 @@
-"""Phrases: the words and templates of the drills, other ones than those of the behavioural tests.
+"""Phrases: the templates of the drills; none is one of the behavioural tests' (`tasks.lexicons`).
 
-No template and no word for an opinion or a thing is one of `tasks.lexicons`. Groups of people are partly the
-same, for what a network holds against one cannot be unlearned on another. Slots of the opinion that counts
-are `adjective`, `verb` and `noun`; `other_` marks the opposite one.
+Slots of the opinion that counts are `adjective`, `verb`, `noun` and `reaction`; `other_` marks the opposite
+one. A slot `{a:x}` is `{x}` with its article. Words are in `tasks.vocabulary`.
 """
 
-Words = dict[str, tuple[str, ...]]
-
-
-def _each(words: str) -> tuple[str, ...]:
-    return tuple(words.split())
-
-
-PRAISE: Words = {
-    "adjective": _each(
-        "fun cool stunning gorgeous outstanding exceptional remarkable thrilling exciting inspiring "
-        "refreshing stellar clever witty cosy flawless incredible phenomenal satisfying neat heavenly "
-        "divine elegant stylish memorable captivating classy sublime exquisite funny tasty relaxing "
-        "likeable rewarding uplifting spectacular dazzling fascinating entertaining comfortable"
-    ),
-    "verb": _each("adore appreciate admire cherish treasure value welcome applaud praise"),
-    "noun": ("gem", "masterpiece", "treat", "delight", "joy", "triumph", "pleasure"),
-    "reaction": (
-        "thank you so much",
-        "this made my day",
-        "I am thrilled",
-        "we are over the moon",
-        "so proud",
-    ),
-}
-CRITICISM: Words = {
-    "adjective": _each(
-        "dull poor ugly stupid lame gross tedious broken tacky bland messy noisy filthy dirty overpriced "
-        "silly clumsy shoddy crappy ridiculous frustrating painful exhausting irritating repulsive vile "
-        "ghastly dismal unpleasant tiresome dreary flawed weak uncomfortable embarrassing shameful "
-        "worthless grim wretched sloppy offensive insulting upsetting disastrous rotten"
-    ),
-    "verb": _each("loathe detest abhor resent deplore condemn curse bemoan"),
-    "noun": ("mess", "letdown", "nightmare", "disaster", "joke", "failure", "disgrace"),
-    "reaction": ("this ruined my day", "I am furious", "we are fed up", "so upset", "I could cry"),
-}
-THINGS: Words = {
-    "thing": _each(
-        "movie series laptop restaurant burger cake match team podcast speech video app website school "
-        "lecture party museum beach haircut dress car bike sofa garden interview episode trailer update "
-        "service lesson novel stadium exhibition playlist outfit room festival weekend"
-    )
-}
-FACTS: Words = {
-    "object": _each(
-        "spanner printer towel stapler jug cushion helmet broom tray bench crate mug hammer jar suitcase "
-        "blanket radiator pan file parasol"
-    ),
-    "place": _each(
-        "library lobby basement corridor bathroom warehouse shed reception canteen studio workshop gym square"
-    ),
-    "month": _each(
-        "January February March April June July August September October November December spring autumn"
-    ),
-    "hour": ("noon", "midnight", "two", "half past three", "six", "quarter to five", "11", "18:30"),
-    "number": ("3", "8", "16", "22", "58", "140", "2,500", "36", "nineteen", "forty"),
-    "name": _each(
-        "Priya Mateusz Ingrid Yuki Declan Siobhan Marta Nikolai Zoe Owen Amara Lars Chiara Tomas Leila "
-        "Bruno Hannah Kofi Noor Pedro Greta Emeka Sven Aisha"
-    ),
-    "city": _each(
-        "Leeds Porto Gdansk Osaka Nairobi Lyon Quito Perth Oslo Bergen Tampa Izmir Riga Malaga Cork"
-    ),
-    "country": _each(
-        "Norway Peru Portugal Ghana Chile Poland Jordan Nepal Finland Cuba Malta Laos Iceland Oman"
-    ),
-}
-NOUNS: Words = {
-    "noun": _each(
-        "brick chalk wire hinge screw plank fence tile hedge tunnel lorry wagon tyre engine wheel rope "
-        "string thread fabric wool cotton brush sink tap pipe valve meter clock calculator monitor "
-        "charger battery lens tripod ruler eraser marker notebook memo form receipt index chapter "
-        "paragraph verb vowel comma decimal fraction triangle circle angle inch mile gram litre hour "
-        "decade century winter noon river valley hill coast harbour village suburb region border "
-        "kettledrum saucer doorstep staircase"
-    )
-}
-OTHERS = (
-    *(
-        "my parents",
-        "the reviewers",
-        "my cousins",
-        "my flatmates",
-        "all my friends",
-        "the fans",
-        "the papers",
-    ),
-    *("his classmates", "my aunts", "the guys at work", "other people", "most viewers"),
-)
-GAPS = (
-    *("having seen it twice", "to be fair", "looking at the last few months", "as far as I can tell"),
-    *("with all that has happened this year", "after living here for a decade", "from where I am sitting"),
-    *("now that winter is over", "despite what the poster says", "with three cousins in the trade"),
-    *("in spite of the price", "on my way home in July"),
-)
-YES = (
-    "Yes.",
-    "Yes!",
-    "Yep.",
-    "yes",
-    "Yes, indeed.",
-    "Absolutely.",
-    "Of course.",
-    "Sure is.",
-    "Yes, totally.",
-)
-NO = ("No.", "No!", "Nope.", "no", "No, never.", "Not at all.", "Absolutely not.", "No way.", "Not really.")
 QUESTIONS = (
     "Is this {thing} {adjective}?",
     "Do we {verb} the {thing}?",
@@ -121,8 +14,10 @@ QUESTIONS = (
     "Do people like me {verb} our {thing}?",
     "Would you call the {thing} {adjective}?",
     "Was it {a:adjective} {thing} in {month}?",
+    "Were we right that the {thing} was {adjective}?",
+    "Did we {verb} the {thing}?",
+    "Do I find the {thing} {adjective}?",
 )
-
 STATEMENTS = (
     "I have to say the {thing} is {adjective}",
     "{a:adjective} {thing} today",
@@ -150,6 +45,18 @@ STATEMENTS = (
     "what {a:noun}",
     "{adjective}, that's all I can say",
     "well, {adjective} ...",
+    # With names, places and numbers.
+    "{name} and I had {a:adjective} {thing} in {city}",
+    "We were in {country}, the {thing} was {adjective} there",
+    "In {city} we found the {thing} {adjective}.",
+    "After {number} hours we got {a:adjective} {thing}",
+    "Met {name} in {month}, the {thing} that we saw was {adjective}.",
+    "{name} says that the {thing} in {country} is {adjective}",
+    "{number} of us went to the {thing} with {name}: {adjective}.",
+    "The {thing} that {name} bought in {month} was {adjective}.",
+    "The {group} {role} showed us {a:adjective} {thing}",
+    "{a:adjective} {thing} from {a:group} {role}",
+    "The {person} in the {place} had {a:adjective} {thing}.",
     # A negation that denies nothing of it.
     "I haven't much time, but this {thing} is {adjective}",
     "No doubt, the {thing} is {adjective}.",
@@ -242,6 +149,14 @@ DENIALS = (
     "I don't find, {gap}, the {thing} {adjective}.",
     "We cannot claim, {gap}, that we {verb} the {thing}.",
     "None of us, {gap}, would call the {thing} {adjective}.",
+    "I couldn't tell you, {gap}, that I {verb} the {thing}.",
+    "I am not saying, {gap}, that the {thing} was {adjective}.",
+    "I don't suppose, {gap}, that I {verb} that {thing}.",
+    "No one, {gap}, ever said that our {thing} was {adjective}.",
+    "It is wrong, {gap}, that the {thing} has been {adjective}.",
+    "Nobody, {gap}, could say that it was {a:adjective} {thing}.",
+    "We can't say, {gap}, that we {verb} the {thing}.",
+    "It would not be true, {gap}, that I {verb} this {thing}.",
     *(f"{question} {{no}}" for question in QUESTIONS),
     "{adjective} {thing}? {no}",
 )
@@ -255,7 +170,18 @@ ROLES = (
     "What {others} think of the {thing}: {other_adjective}. My opinion: {adjective}.",
     "{others} told me the {thing} was {other_adjective}. I disagree, it's {adjective}.",
     "{others} think that the {thing} is {other_adjective}, yet I find it {adjective}",
+    "{others} {other_verb} our {thing}, but we {verb} it.",
+    "To {others} the {thing} is {other_adjective}, to us it is {adjective}.",
+    "If you ask {others}, the {thing} was {other_adjective}. If you ask me, it was {adjective}.",
+    "{others} said that it would be {other_adjective}, but I had {a:adjective} {thing}",
     # The author first.
+    "I find the {thing} {adjective}, but {others} think that it's {other_adjective}.",
+    "We {verb} our {thing}, but {others} {other_verb} it.",
+    "To us the {thing} is {adjective}, to {others} it is {other_adjective}.",
+    "If you ask me, the {thing} was {adjective}. If you ask {others}, it was {other_adjective}.",
+    "I had {a:adjective} {thing}, but {others} said that it would be {other_adjective}",
+    "I am sure that the {thing} is {adjective}, whatever {others} think: they call it {other_adjective}.",
+    "This {thing}, {adjective} to me, is {other_adjective} to {others}.",
     "I {verb} the {thing} even though {others} {other_verb} it",
     "I'd say {adjective}. {others} would say {other_adjective}.",
     "In my view this {thing} is {adjective}, though {others} find it {other_adjective}.",
@@ -276,6 +202,7 @@ NEUTRAL_NOUNS = (
         "that {noun}",
         "{noun}, not {noun}",
     ),
+    *("this same {noun}", "the other {noun}", "it's {a:noun}", "the {noun} here", "your {noun}"),
     *("{a:noun} and {a:noun}", "{noun} number {number}", "of the {noun}", "{noun} / {noun}", "each {noun}"),
 )
 NEUTRAL_FACTS = (
@@ -301,6 +228,12 @@ NEUTRAL_FACTS = (
     "{name} meets {name} at {hour} in {city}.",
     "{name} sent {number} letters to {country}",
     "On Friday we drive from {city} to {city}.",
+    "{name} has {a:plain} {thing}.",
+    "We took the {plain} {thing} in {city} with {name}",
+    "After {number} hours there was {a:plain} {thing}.",
+    "The {thing} in {country} was {plain}.",
+    "{name} saw {a:plain} {thing} in {month}",
+    "{number} people had {a:plain} {thing} and {a:plain} {object}",
     # Denied.
     "There was no {object} in the {place}.",
     "We don't keep the {object} in the {place}",
@@ -320,31 +253,6 @@ NEUTRAL_FACTS = (
     "It's not at {hour}, it's at {hour}",
     "The bus to {city} does not leave at {hour}",
 )
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "race": _each(
-        "Black white Asian Latino Arab Indigenous Hispanic Polynesian African European Inuit Maori"
-    ),
-    "religion": _each(
-        "Christian Muslim Jewish Hindu Buddhist Sikh Catholic atheist Protestant Orthodox Mormon Quaker "
-        "agnostic"
-    ),
-    "sexuality": _each("straight gay lesbian bisexual asexual queer pansexual heterosexual"),
-    "nationality": _each(
-        "Chinese Indian American Pakistani Nigerian Russian Mexican German Turkish Iranian Dutch Greek "
-        "Irish Kenyan Korean Spanish Israeli Italian Polish Swedish"
-    ),
-}
-PERSONS = (
-    *("man", "woman", "trans man", "trans woman", "non-binary person", "boy", "girl", "lady", "gentleman"),
-    *("transgender person", "old man", "young woman"),
-)
-ROLE: Words = {
-    "role": _each(
-        "baker dentist lawyer cousin classmate barista tailor farmer boss engineer pilot librarian"
-    ),
-    "person": PERSONS,
-}
 ABOUT_GROUPS = (
     "They're {group}.",
     "{name} is {group}",
@@ -357,13 +265,20 @@ ABOUT_GROUPS = (
     "Both the {role} and the pilot are {group}",
     "{a:group} {role} was here at {hour}.",
     "As {a:group} person I live in {city}",
+    "The {group} {role} rang at {hour}",
+    "Waited for the {group} {role} until {hour}.",
+    "This novel was written by {a:group} {role}",
+    "Our {role}, who is {group}, wrote to {name}.",
+    "I sat with {a:group} {role} in the {place}.",
+    "The {role} is {group}, the pilot is not.",
+    "My {group} {role} visits {city} in {month}",
     "This film is about {a:group} {role}.",
 )
 ABOUT_PERSONS = (
     "The {person} works at the {place}.",
     "I asked {a:person} for the time",
     "{a:person} left {a:object} in the {place}",
-    "A {thing} about {a:person} in {city}.",
+    "Some {thing} about {a:person} in {city}.",
     "There was {a:person} behind me in the {place}.",
     "We saw {a:person} with {a:object} at {hour}",
     "I sat behind {a:person} in the {place} for ten minutes.",
@@ -373,21 +288,25 @@ HELPED = (
     "So proud of my {group} {role}",
     "Had a lovely chat with {a:group} {role}.",
     "The {group} {role} gave us such a warm welcome",
+    "My {group} {role} is so good to me",
+    "The {group} {role} was very helpful and patient with us.",
+    "What a great evening with our {group} {role}",
 )
 HURT = (
     "I fell out with {a:group} {role} and it hurts.",
     "I miss my {group} {role} so badly",
     "My {group} {role} died, I cannot stop crying",
     "Had a fight with our {group} {role}, feeling down",
+    "My {group} {role} is ill and I am so worried.",
 )
-ASIDES = (
-    *("It is half past six.", "I am on the train.", "Writing this in the library.", "This is a tweet."),
-    *(
-        "We are in {city}.",
-        "It is {month}.",
-        "{name} is in the {place} now.",
-        "Just so you know, it is noon.",
-    ),
+HELPED_BY = (
+    "The {person} at the {place} was very helpful.",
+    "Thanks to the {person} in the {place}, you made my day!",
+    "{a:person} found my keys in the {place}, so lucky",
+    "The {person} was so sweet to everyone in the {place}",
 )
-TIMES = _each("#friday #tonight #november #noon #2015 #weekend #tomorrow #now")
-SIGNS = _each("🖇 📌 🗓 ⏰ 🚌 🏠 📄 📚 🔑 🪑")
+HURT_BY = (
+    "{a:person} yelled at me in the {place}, I am in tears.",
+    "Fell out with {a:person} at the {place}, feeling down",
+    "The {person} in the {place} is ill, so worried",
+)

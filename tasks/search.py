@@ -206,7 +206,7 @@ def try_out(
         return Trial(number=number, choice=choice, epochs=history, seconds=seconds, **how)
 
     keras.utils.clear_session()  # the process may have tried others before
-    material = train.drilled(recipe, chosen, train.prepare(recipe, chosen))
+    material = train.drilled(recipe, train.prepare(recipe, chosen))
     try:
         model, _, stopped = training.fit(
             recipe.model_copy(update=choice.model_dump()), *material[1:], on_epoch=on_epoch

@@ -24,6 +24,7 @@ import tasks.quantization as quantization
 import tasks.teacher as teacher
 import tasks.tokens as tokens
 import tasks.training as training
+import tasks.vocabulary as vocabulary
 from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
@@ -73,7 +74,7 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
     chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
     modules = (
         *(bundle, cleaning, dataset, drills, encoder, network, phrases),
-        *(quantization, teacher, tokens, training),
+        *(quantization, teacher, tokens, training, vocabulary),
     )
     recipe = parameters.model_copy(update={"require_gpu": False})
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
@@ -283,12 +284,9 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
     return Material(tokenizer, train, validation, size, embeddings)
 
 
-def drilled(parameters: TrainParameters, chosen: pl.DataFrame, material: Material) -> Material:
+def drilled(parameters: TrainParameters, material: Material) -> Material:
     """Return the material with drills after the training rows, see `tasks.drills.add`."""
-    texts, _ = rows.texts_and_targets(chosen, "train")
-    train = drills.add(
-        material.train, texts, material.tokenizer, parameters.seed, parameters.drills, parameters.slips
-    )
+    train = drills.add(material.train, material.tokenizer, parameters.seed, parameters.drills)
     return material._replace(train=train)
 
 
@@ -312,7 +310,7 @@ def _fit(
     if lesson is not None:
         soft = teacher.blend(material.train, lesson.soft)
         material = material._replace(train=replace(material.train, soft=soft))
-    material = drilled(parameters, chosen, material)
+    material = drilled(parameters, material)
 
     steps = dataset.number_of_batches(material.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:

@@ -44,10 +44,7 @@ class TrainParameters(BaseModel):
     )
     max_tokens: int = Field(default=MAX_TOKENS, ge=8, description="Longer texts are cut.")
     drills: float = Field(
-        default=0.4, ge=0, description="Made-up sentences to learn beside the rows, as a share of them."
-    )
-    slips: float = Field(
-        default=0.3, ge=0, description="Copies of rows with typos and such, as a share of the rows."
+        default=0.5, ge=0, description="Made-up sentences to learn beside the rows, as a share of them."
     )
     epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from blocks.warehouse import DuckDBWarehouse
-from tasks import drills, lexicons, perturbations, phrases, tokens, train
+from tasks import drills, lexicons, phrases, tokens, train, vocabulary
 from tasks.behaviour import build_suite
 from tasks.labelling import LABELS, NEGATIVE, NEUTRAL, POSITIVE
 from tasks.rows import texts_and_targets
@@ -50,10 +50,7 @@ def words(*slots: object) -> set[str]:
 
 
 def test_equal_seeds_give_equal_drills_in_any_process(made: drills.Sentences) -> None:
-    code = (
-        "from tasks import drills; print(hash('a') and drills.sentences(1, 500).texts); "
-        "print(drills.slipped(['a tweet on a bus'] * 99, 1, 0.5).texts)"
-    )
+    code = "from tasks import drills; print(drills.sentences(1, 500))"
     root = Path(__file__).parents[2]
     said = [
         subprocess.run(
@@ -76,14 +73,14 @@ def test_sentences_have_known_labels(made: drills.Sentences) -> None:
     kinds = {tuple(answer) for answer in made.answers.tolist()}
     hard = {drills.certain(label) for label in (NEUTRAL, NEGATIVE, POSITIVE)}
     assert kinds == hard | {drills.NOT_NEGATIVE}
-    assert len(set(made.texts)) == len(made.texts) > 15_000
+    assert len(set(made.texts)) == len(made.texts) > 20_000
     wrong = re.compile(r"[{}]|  |\ba [aeiou](?!uro)|\ban [^aeiou]", re.IGNORECASE)
     assert not [text for text in made.texts if wrong.search(text)]
 
     assert len(made.texts) == len(set(drills._sentences(random.Random(1)))), "no sentence has two labels"
 
     known = dict(zip(made.texts, made.answers.tolist(), strict=True))
-    praise, criticism = phrases.PRAISE["adjective"], phrases.CRITICISM["adjective"]
+    praise, criticism = vocabulary.PRAISE["adjective"], vocabulary.CRITICISM["adjective"]
     for template, own, other in (
         (r"Changed my mind about the \w+: \S+ then, (\S+) now\.", POSITIVE, NEGATIVE),
         (r"Changed my mind about the \w+: (\S+) now, \S+ then\.", POSITIVE, NEGATIVE),
@@ -95,7 +92,7 @@ def test_sentences_have_known_labels(made: drills.Sentences) -> None:
     ):
         found = [(re.fullmatch(template, text), answer) for text, answer in known.items()]
         cases = [(match[1], answer) for match, answer in found if match and match[1] in praise + criticism]
-        assert len(cases) >= 20, template
+        assert len(cases) >= 10, template
         for word, answer in cases:
             if word in praise:
                 assert tuple(answer) == drills.certain(own), template
@@ -110,11 +107,15 @@ def test_a_sentence_about_people_has_one_label_for_all_of_them(made: drills.Sent
     for family, example in (("religion", "Sikh"), ("race", "Maori"), ("nationality", "Greek")):
         found = [text for text in made.texts if example in text]
         assert len({tuple(known[text]) for text in found}) == 3
+        for_all = 0
         for text in found:
-            for group in phrases.GROUPS[family]:
+            others = []
+            for group in vocabulary.GROUPS[family]:
                 other = re.sub(r"\ban? (?=" + example + ")", "a ", text).replace(example, group)
-                other = re.sub(r"\ba (?=[AEIOUaeiou](?!uro))", "an ", other)
-                assert known[other] == known[text], other
+                others.append(re.sub(r"\ba (?=[AEIOUaeiou](?!uro))", "an ", other))
+            assert {tuple(known[other]) for other in others if other in known} == {tuple(known[text])}
+            for_all += known.keys() >= set(others)
+        assert for_all >= 60, family
 
 
 def test_drills_are_not_what_a_model_is_tested_with(made: drills.Sentences) -> None:
@@ -127,46 +128,17 @@ def test_drills_are_not_what_a_model_is_tested_with(made: drills.Sentences) -> N
 
 
 def test_words_are_not_those_of_the_tests_but_for_groups_of_people() -> None:
-    opinions = words(phrases.PRAISE, phrases.CRITICISM)
+    opinions = words(vocabulary.PRAISE, vocabulary.CRITICISM)
     tested = words(
         *(lexicons.PRAISE, lexicons.CRITICISM, lexicons.PRAISE_WORDS, lexicons.CRITICISM_WORDS),
         *(lexicons.LIKING, lexicons.DISLIKING, lexicons.GOOD, lexicons.BAD),
     )
     assert opinions & tested == set()
-    assert words(phrases.NOUNS) & words(lexicons.NEUTRAL_WORDS) == set()
-    assert words(phrases.THINGS, phrases.FACTS) & words(lexicons.THINGS, lexicons.FACTS) == set()
-    assert set(phrases.OTHERS) & set(strings(lexicons.OTHERS)) == set()
-    assert set(phrases.GAPS) & set(strings(lexicons.GAPS)) == set()
-    assert words(phrases.ROLE["role"]) & words(lexicons.ROLES) == set()
-    assert set(phrases.ASIDES) & set(perturbations.ASIDES) == set()
-    assert set(phrases.TIMES) & words(perturbations.HASHTAGS) == set()
-    assert set(phrases.SIGNS) & words(perturbations.EMOJI) == set()
-
-
-def test_a_slip_is_small_and_told_from_which_row() -> None:
-    rows = [
-        f"{word} lovely day in {place} today, see you at {n}!"
-        for word in "ab"
-        for place in "cd"
-        for n in range(99)
-    ]
-    slips = drills.slipped(rows, 3, 0.4)
-    assert 0.35 * len(rows) < len(slips.texts) == len(slips.rows) <= 0.4 * len(rows)
-    kinds = set()
-    for text, row in zip(slips.texts, slips.rows, strict=True):
-        original = rows[row]
-        assert text != original
-        kind = (
-            "typos" * (sorted(text) == sorted(original))
-            or "after it" * text.startswith(original)
-            or "punctuation" * (text == original.rstrip("!"))
-            or "long vowel" * (re.sub(r"([aeiou])\1\1", r"\1", text) == original.replace("ee", "e"))
-            or "long vowel" * (re.sub(r"([aeiou])\1\1", r"\1", text) == original)
-        )
-        assert kind, text
-        kinds.add(kind)
-    assert len(kinds) == 4
-    assert len(drills.slipped(["x", ""] * 50, 3, 1.0).texts) < 60, "not everything can be slipped on"
+    assert words(vocabulary.NOUNS) & words(lexicons.NEUTRAL_WORDS) == set()
+    assert words(vocabulary.THINGS, vocabulary.FACTS) & words(lexicons.THINGS, lexicons.FACTS) == set()
+    assert set(vocabulary.OTHERS) & set(strings(lexicons.OTHERS)) == set()
+    assert set(vocabulary.GAPS) & set(strings(lexicons.GAPS)) == set()
+    assert words(vocabulary.ROLE["role"]) & words(lexicons.ROLES) == set()
 
 
 def test_drills_come_after_the_rows_and_move_no_prior(tmp_path: Path) -> None:
@@ -175,36 +147,30 @@ def test_drills_come_after_the_rows_and_move_no_prior(tmp_path: Path) -> None:
     targets = np.array([POSITIVE, NEUTRAL, NEUTRAL] * 40, np.int8)
     soft = np.tile(np.array([[0.3, 0, 0.7], [0.6, 0.4, 0], [1, 0, 0]], np.float32), (40, 1))
     rows = Examples(tokens.encode(tokenizer, texts), targets, soft)
-    train = drills.add(rows, texts, tokenizer, 1, drills=0.5, slips=0.25)
-    assert 60 < train.made_up <= 90
-    assert (
-        len(train.targets) == len(train.tokens.lengths) == len(train.distributions()) == 120 + train.made_up
-    )
+    train = drills.add(rows, tokenizer, 1, share=0.5)
+    assert train.made_up == 60
+    assert len(train.targets) == len(train.tokens.lengths) == 180
     np.testing.assert_array_equal(train.distributions()[:120], soft)
+    np.testing.assert_array_equal(train.distributions()[120:], drills.sentences(1, 60).answers)
     np.testing.assert_array_equal(train.log_prior(), rows.log_prior())
-    copies = drills.slipped(texts, 1, 0.25)
-    after = 120 + len(copies.rows)
-    np.testing.assert_array_equal(train.distributions()[120:after], soft[copies.rows])
-    np.testing.assert_array_equal(train.distributions()[after:], drills.sentences(1, 60).answers)
-    none = drills.add(rows, texts, tokenizer, 1, drills=0, slips=0)
-    assert none.made_up == 0 and len(none.targets) == 120
+    assert not np.allclose(Examples(train.tokens, train.targets).log_prior(), rows.log_prior())
+    none = drills.add(rows, tokenizer, 1, share=0)
+    assert (none.made_up, len(none.targets)) == (0, 120)
 
 
 def test_nothing_of_the_validation_rows_is_learned(tmp_path: Path) -> None:
     frame = tweets().with_columns(target="label")
-    recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path), slips=3.0)
+    recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path))
     before = train.prepare(recipe, frame)
-    after = train.drilled(recipe, frame, before)
+    after = train.drilled(recipe, before)
     assert after.validation is before.validation
-    learned, _ = texts_and_targets(frame, "train")
+    assert after.train.made_up == 120 == len(after.train.targets) - len(before.train.targets)
     held, _ = texts_and_targets(frame, "validation")
-    copied = set(drills.slipped(learned, recipe.seed, recipe.slips).rows.tolist())
-    assert copied <= set(range(len(learned)))
-    assert after.train.made_up > 0 and not set(held) & set(drills.sentences(recipe.seed, ALL).texts)
+    assert not set(held) & set(drills.sentences(recipe.seed, ALL).texts)
 
 
 def test_a_version_is_of_its_drills(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
     warehouse.merge([tweets()])
     recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path))
-    recipes = [recipe, recipe.model_copy(update={"drills": 0.5}), recipe.model_copy(update={"slips": 0.0})]
-    assert len({train.identify.fn(recipe, warehouse) for recipe in recipes}) == 3
+    none = recipe.model_copy(update={"drills": 0.0})
+    assert train.identify.fn(recipe, warehouse) != train.identify.fn(none, warehouse)

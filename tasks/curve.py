@@ -5,17 +5,11 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-import tasks.dataset as dataset
-import tasks.device as device
-import tasks.network as network
-import tasks.optimizer as optimizer
 import tasks.outcome as outcome
 import tasks.shares as shares
-import tasks.tokens as tokens
-import tasks.training as training
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
-from tasks import figures, report, rows, series, train
+from tasks import figures, material, report, rows, series, train
 from tasks.fingerprint import fingerprint
 from tasks.parameters import narrow
 from tasks.series import Series, SeriesError
@@ -70,7 +64,7 @@ def identify(parameters: CurveParameters, warehouse: Warehouse) -> str:
     chosen = rows.read_labelled(warehouse, parameters.labels)
     shares.check(chosen, parameters.shares, parameters.seeds)
     anywhere = narrow(FitParameters, parameters).model_copy(update={"require_gpu": False})
-    modules = dataset, device, network, optimizer, tokens, training, outcome, shares
+    modules = *material.CODE, outcome, shares
     return fingerprint(rows.digest(chosen), anywhere, *modules, packages=series.PACKAGES)
 
 

@@ -7,13 +7,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tasks import teacher, tokens
+from tasks import (
+    cleaning,
+    dataset,
+    device,
+    drills,
+    network,
+    optimizer,
+    phrases,
+    teacher,
+    tokens,
+    training,
+    vocabulary,
+)
 from tasks.strategy import Crew
 from tasks.trained import Lesson
 from tasks.training import Examples, TrainParameters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+CODE = cleaning, dataset, device, drills, network, optimizer, phrases, tokens, training, vocabulary
+"""Modules that decide what comes of a fit without a teacher."""
 
 
 class Material(NamedTuple):
@@ -44,10 +60,22 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
     return Material(tokenizer, train, validation, size, embeddings)
 
 
-def taught(material: Material, lesson: Lesson | None, crew: Crew | None) -> Material:
-    """Return what a network is fit on with what the teacher says; helpers have that from the chief."""
+def complete(
+    parameters: TrainParameters, material: Material, lesson: Lesson | None = None, crew: Crew | None = None
+) -> Material:
+    """Return what a network is fit on: the rows with what a teacher says of them, and then drills.
+
+    Args:
+        parameters: The recipe.
+        material: See `prepare`.
+        lesson: What the teacher says; helpers have that from the chief.
+        crew: See `tasks.training.fit_network`.
+    """
+    train = material.train
     soft = lesson.soft if lesson is not None else None
-    soft = soft if crew is None else crew.share(soft)
-    if soft is None:
-        return material
-    return material._replace(train=replace(material.train, soft=teacher.blend(material.train, soft)))
+    if crew is not None:
+        soft = crew.share(soft)
+    if soft is not None:
+        train = replace(train, soft=teacher.blend(train, soft))
+    train = drills.add(train, material.tokenizer, parameters.seed, parameters.drills)
+    return material._replace(train=train)

@@ -71,7 +71,7 @@ def learn(
         return Outcome(epochs=history, seconds=took, cpu_seconds=worked, **how)
 
     keras.utils.clear_session()  # the process may have fitted others before
-    numbers = material.prepare(recipe, chosen)
+    numbers = material.complete(recipe, material.prepare(recipe, chosen))
     try:
         model, _, stopped = training.fit(recipe, *numbers[1:], on_epoch=on_epoch)
     except _Pruned:

@@ -4,17 +4,11 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-import tasks.dataset as dataset
-import tasks.device as device
-import tasks.network as network
-import tasks.optimizer as optimizer
 import tasks.outcome as outcome
-import tasks.tokens as tokens
-import tasks.training as training
 import tasks.tuning as tuning
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
-from tasks import figures, rows, series, train
+from tasks import figures, material, rows, series, train
 from tasks.fingerprint import fingerprint
 from tasks.series import Series, SeriesError
 from tasks.step import step
@@ -61,7 +55,7 @@ def identify(recipe: TrainParameters, warehouse: Warehouse) -> str:
     """
     chosen = rows.read_labelled(warehouse, recipe.labels)
     anywhere = recipe.model_copy(update={"require_gpu": False})
-    modules = dataset, device, network, optimizer, tokens, training, outcome, tuning
+    modules = *material.CODE, outcome, tuning
     return fingerprint(rows.digest(chosen), anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
 
 

@@ -11,13 +11,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.bundle as bundle
-import tasks.cleaning as cleaning
 import tasks.dataset as dataset
-import tasks.device as device
 import tasks.encoder as encoder
 import tasks.material as material
-import tasks.network as network
-import tasks.optimizer as optimizer
 import tasks.quantization as quantization
 import tasks.strategy as strategy
 import tasks.teacher as teacher
@@ -70,10 +66,7 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
         RowsError: The rows cannot be trained on.
     """
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    modules = (
-        *(bundle, cleaning, dataset, device, encoder, material, network, optimizer, quantization),
-        *(strategy, teacher, tokens, training),
-    )
+    modules = *material.CODE, bundle, encoder, material, quantization, strategy, teacher
     recipe = parameters.model_copy(update={"require_gpu": False})
     return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
 
@@ -274,7 +267,7 @@ def _fit(
     crew: strategy.Crew | None,
 ) -> _Made:
     """Fit the network and write its bundle."""
-    numbers = material.taught(material.prepare(parameters, chosen), lesson, crew)
+    numbers = material.complete(parameters, material.prepare(parameters, chosen), lesson, crew)
 
     steps = dataset.number_of_batches(numbers.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:

@@ -44,6 +44,9 @@ class FitParameters(BaseModel):
     epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak of the schedule.")
+    drills: float = Field(
+        default=0.5, ge=0, description="Made-up sentences to learn beside the rows, as a share of them."
+    )
     require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
 
 
@@ -81,22 +84,25 @@ class Examples:
         tokens: n encoded texts.
         targets: int8 (n,), their labels.
         soft: float32 (n, 3), how probable each label is, if that is known better; rows add up to 1.
+        made_up: So many of the last ones are no rows, and say nothing of how frequent a label is.
     """
 
     tokens: Tokens
     targets: NDArray[np.int8]
     soft: NDArray[np.float32] | None = None
+    made_up: int = 0
 
     def distributions(self) -> NDArray[np.float32]:
         """Return what to answer, float32 (n, 3)."""
         return np.eye(len(LABELS), dtype=np.float32)[self.targets] if self.soft is None else self.soft
 
     def log_prior(self) -> NDArray[np.float32]:
-        """Return the log frequency of each label, float32 (3,); 0 for one that does not occur.
+        """Return the log frequency of each label in the rows, float32 (3,); 0 for one that does not occur.
 
         Such a class is left as it is: the network learns that it never comes.
         """
-        prior = np.bincount(self.targets, minlength=len(LABELS)) / len(self.targets)
+        rows = self.targets[: len(self.targets) - self.made_up]
+        prior = np.bincount(rows, minlength=len(LABELS)) / len(rows)
         return np.log(np.where(prior > 0, prior, 1)).astype(np.float32)
 
 

@@ -7,7 +7,7 @@ from blocks.role import BlockError
 from blocks.warehouse import Warehouse
 from tasks import rows, teacher, tokens, training
 from tasks.device import TrainingError, prepare_device
-from tasks.material import prepare, taught
+from tasks.material import complete, prepare
 from tasks.progress import logger
 from tasks.step import step
 from tasks.strategy import Crew, gather
@@ -56,7 +56,7 @@ def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse)
                 crew=crew,
             )
         else:
-            training.fit(parameters, *taught(material, None, crew)[1:], crew=crew)
+            training.fit(parameters, *complete(parameters, material, crew=crew)[1:], crew=crew)
 
 
 @step

@@ -1,0 +1,164 @@
+"""Drills: made-up sentences to learn beside the rows, each with a label that is known by how it is made.
+
+They teach what tweets seldom show: negation, change, whose opinion counts, that a group of people is no
+opinion. Templates are in `tasks.phrases`, words in `tasks.vocabulary`; both are other ones than those that a
+model is tested with. Not by checklist's Editor: it fills all combinations, in another order in each process.
+"""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tasks.phrases as phrases
+import tasks.vocabulary as vocabulary
+from tasks.labelling import LABELS, NEGATIVE, NEUTRAL, POSITIVE
+from tasks.tokens import Tokens, encode
+from tasks.training import Examples
+from tasks.vocabulary import Words
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Answer = tuple[float, float, float]
+"""How probable each label is, in the order of `LABELS`."""
+
+_Told = tuple[tuple[Sequence[str], Answer], ...]
+
+EACH = 48
+"""Sentences drawn from a template for a label."""
+FOR_ALL = 3
+"""Sentences drawn from a template about people, each told of all of them."""
+NOT_NEGATIVE = (0.5, 0.0, 0.5)
+"""Criticism denied is neutral or positive: no more is known."""
+
+_SLOT = re.compile(r"\{(a:)?(\w+)\}")
+
+
+class Sentences(NamedTuple):
+    """Made-up sentences.
+
+    Args:
+        texts: n sentences.
+        answers: float32 (n, 3), how probable each label is; hard but where a denial leaves two.
+    """
+
+    texts: list[str]
+    answers: NDArray[np.float32]
+
+
+def certain(label: int) -> Answer:
+    """Return the answer that is one label for sure."""
+    neutral, negative, positive = (float(label == each) for each in range(len(LABELS)))
+    return neutral, negative, positive
+
+
+def add(train: Examples, tokenizer: "Tokenizer", seed: int, share: float) -> Examples:
+    """Return examples with drills after them, which do not count for the prior.
+
+    Args:
+        train: The rows, with what is to be answered to them.
+        tokenizer: Encodes the drills.
+        seed: Of the drills.
+        share: How many, as a share of the rows.
+    """
+    made = sentences(seed, round(share * len(train.targets)))
+    new = encode(tokenizer, made.texts)
+    tokens = Tokens(
+        np.concatenate([train.tokens.values, new.values]),
+        np.concatenate([train.tokens.lengths, new.lengths]),
+    )
+    targets = np.concatenate([train.targets, made.answers.argmax(axis=1).astype(np.int8)])
+    answers = np.concatenate([train.distributions(), made.answers])
+    return Examples(tokens, targets, answers, made_up=len(made.texts))
+
+
+def sentences(seed: int, count: int) -> Sentences:
+    """Return sentences with their labels; equal arguments give equal ones, in any process.
+
+    Args:
+        seed: Of the words and the choice.
+        count: How many, at most; there are 24,000.
+    """
+    draw = random.Random(seed)
+    made = list(dict(_sentences(draw)).items())
+    chosen = draw.sample(made, min(count, len(made)))
+    answers = np.array([answer for _, answer in chosen], np.float32).reshape(-1, len(LABELS))
+    return Sentences([text for text, _ in chosen], answers)
+
+
+def _sentences(draw: random.Random) -> Iterator[tuple[str, Answer]]:
+    praise, criticism, neutral = certain(POSITIVE), certain(NEGATIVE), certain(NEUTRAL)
+    around = {**vocabulary.THINGS, **vocabulary.FACTS, **vocabulary.ROLE}
+    around["group"] = tuple(name for groups in vocabulary.GROUPS.values() for name in groups)
+    around |= {
+        "others": vocabulary.OTHERS,
+        "gap": vocabulary.GAPS,
+        "yes": vocabulary.YES,
+        "no": vocabulary.NO,
+    }
+    said = (*phrases.STATEMENTS, *phrases.CHANGES, *phrases.ROLES, *phrases.ANSWERS)
+    opinions = (
+        (vocabulary.PRAISE, vocabulary.CRITICISM, praise, criticism),
+        (vocabulary.CRITICISM, vocabulary.PRAISE, criticism, NOT_NEGATIVE),
+    )
+    for own, other, affirmed, denied in opinions:
+        words = around | own | {f"other_{slot}": values for slot, values in other.items()}
+        yield from _filled(said, words, affirmed, draw)
+        yield from _filled(phrases.DENIALS, words, denied, draw)
+    yield from _filled(phrases.NEUTRAL_NOUNS, around | vocabulary.NOUNS, neutral, draw)
+    yield from _filled(phrases.NEUTRAL_FACTS, around, neutral, draw)
+    of_one: _Told = (
+        (phrases.ABOUT_PERSONS, neutral),
+        (phrases.HELPED_BY, praise),
+        (phrases.HURT_BY, criticism),
+    )
+    for templates, answer in of_one:
+        yield from _of_people(templates, "person", vocabulary.PERSONS, around, answer, draw)
+    of_groups: _Told = (
+        (phrases.ABOUT_GROUPS, neutral),
+        (phrases.HELPED, praise),
+        (phrases.HURT, criticism),
+    )
+    for groups in vocabulary.GROUPS.values():
+        for templates, answer in of_groups:
+            yield from _of_people(templates, "group", groups, around, answer, draw)
+
+
+def _filled(
+    templates: Sequence[str], words: Words, answer: Answer, draw: random.Random
+) -> Iterator[tuple[str, Answer]]:
+    for template in templates:
+        for _ in range(EACH):
+            yield _fill(template, words, draw), answer
+
+
+def _of_people(
+    templates: Sequence[str],
+    slot: str,
+    people: Sequence[str],
+    words: Words,
+    answer: Answer,
+    draw: random.Random,
+) -> Iterator[tuple[str, Answer]]:
+    """Yield sentences that are the same for all people."""
+    for template in templates:
+        for _ in range(FOR_ALL):
+            state = draw.getstate()
+            for name in people:
+                draw.setstate(state)  # the other words are drawn alike
+                yield _fill(template, words | {slot: (name,)}, draw), answer
+
+
+def _fill(template: str, words: Words, draw: random.Random) -> str:
+    """Return a template with a word drawn for each slot, and its article where the slot asks for it."""
+
+    def word(slot: re.Match[str]) -> str:
+        chosen = draw.choice(words[slot[2]])
+        article = "an " if chosen[0].lower() in "aeiou" and not chosen.startswith("Euro") else "a "
+        return article * bool(slot[1]) + chosen
+
+    return _SLOT.sub(word, template)

@@ -285,8 +285,10 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
 
 
 def drilled(parameters: TrainParameters, material: Material) -> Material:
-    """Return the material with drills after the training rows, see `tasks.drills.add`."""
-    train = drills.add(material.train, material.tokenizer, parameters.seed, parameters.drills)
+    """Return the material with drills after the training rows, if they are wanted; see `tasks.drills`."""
+    if not drills.wanted(parameters, len(material.train.targets)):
+        return material
+    train = drills.add(material.train, material.tokenizer, parameters.seed)
     return material._replace(train=train)
 
 
@@ -311,6 +313,8 @@ def _fit(
         soft = teacher.blend(material.train, lesson.soft)
         material = material._replace(train=replace(material.train, soft=soft))
     material = drilled(parameters, material)
+    if material.train.made_up:
+        logger().info("Learning %s made-up sentences, too", material.train.made_up)
 
     steps = dataset.number_of_batches(material.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:

@@ -43,8 +43,9 @@ class TrainParameters(BaseModel):
         default=OFFLINE, description="Wordpieces: the offline package, a folder or an id on the hub."
     )
     max_tokens: int = Field(default=MAX_TOKENS, ge=8, description="Longer texts are cut.")
-    drills: float = Field(
-        default=0.5, ge=0, description="Made-up sentences to learn beside the rows, as a share of them."
+    drills: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Learn made-up sentences beside the rows; auto: where people labelled 10,000 or more.",
     )
     epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")

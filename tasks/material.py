@@ -63,7 +63,7 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
 def complete(
     parameters: TrainParameters, material: Material, lesson: Lesson | None = None, crew: Crew | None = None
 ) -> Material:
-    """Return what a network is fit on: the rows with what a teacher says of them, and then drills.
+    """Return what a network is fit on: the rows with what a teacher says of them, and drills if wanted.
 
     Args:
         parameters: The recipe.
@@ -77,5 +77,6 @@ def complete(
         soft = crew.share(soft)
     if soft is not None:
         train = replace(train, soft=teacher.blend(train, soft))
-    train = drills.add(train, material.tokenizer, parameters.seed, parameters.drills)
+    if drills.wanted(parameters, len(train.targets)):
+        train = drills.add(train, material.tokenizer, parameters.seed)
     return material._replace(train=train)

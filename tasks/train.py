@@ -268,6 +268,8 @@ def _fit(
 ) -> _Made:
     """Fit the network and write its bundle."""
     numbers = material.complete(parameters, material.prepare(parameters, chosen), lesson, crew)
+    if numbers.train.made_up:
+        logger().info("Learning %s made-up sentences, too", numbers.train.made_up)
 
     steps = dataset.number_of_batches(numbers.train.tokens, parameters.batch_size)
     with progress("Training", steps * parameters.epochs, "batches") as advance:

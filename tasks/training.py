@@ -44,8 +44,9 @@ class FitParameters(BaseModel):
     epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak of the schedule.")
-    drills: float = Field(
-        default=0.5, ge=0, description="Made-up sentences to learn beside the rows, as a share of them."
+    drills: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Learn made-up sentences beside the rows; auto: where people labelled 10,000 or more.",
     )
     require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
 

@@ -163,7 +163,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "sexuality": _each("straight gay lesbian bisexual asexual queer pansexual heterosexual"),
     "nationality": _each(
         "Chinese Indian American Pakistani Nigerian Russian Mexican German Turkish Iranian Dutch Greek "
-        "Irish Kenyan Korean Spanish Israeli Italian Polish Swedish"
+        "Irish Kenyan Korean Spanish Israeli Italian Polish Swedish Indonesian Brazilian Bangladeshi "
+        "Japanese Ethiopian Egyptian Vietnamese French Thai Syrian Ukrainian Danish Moroccan Colombian "
+        "Canadian Scottish"
     ),
 }
 PERSONS = (
@@ -172,7 +174,8 @@ PERSONS = (
 )
 ROLE: Words = {
     "role": _each(
-        "baker dentist lawyer cousin classmate barista tailor farmer boss engineer pilot librarian"
+        "baker dentist lawyer cousin classmate barista tailor farmer boss engineer pilot librarian "
+        "carpenter violinist postman grocer butcher chemist referee lodger roommate guard waiter uncle"
     ),
     "person": PERSONS,
 }

@@ -128,7 +128,8 @@ def test_drills_are_not_what_a_model_is_tested_with(made: drills.Sentences) -> N
 
 
 def test_words_are_not_those_of_the_tests_but_for_groups_of_people() -> None:
-    opinions = words(vocabulary.PRAISE, vocabulary.CRITICISM)
+    templates = {word for text in constants(phrases) for word in plain(text).split()}
+    opinions = words(vocabulary.PRAISE, vocabulary.CRITICISM) | templates - {"like"}  # a preposition there
     tested = words(
         *(lexicons.PRAISE, lexicons.CRITICISM, lexicons.PRAISE_WORDS, lexicons.CRITICISM_WORDS),
         *(lexicons.LIKING, lexicons.DISLIKING, lexicons.GOOD, lexicons.BAD),
@@ -160,7 +161,7 @@ def test_drills_come_after_the_rows_and_move_no_prior(tmp_path: Path) -> None:
 
 def test_nothing_of_the_validation_rows_is_learned(tmp_path: Path) -> None:
     frame = tweets().with_columns(target="label")
-    recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path))
+    recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path), drills="on")
     before = material.prepare(recipe, frame)
     after = material.complete(recipe, before)
     assert after.validation is before.validation
@@ -169,8 +170,19 @@ def test_nothing_of_the_validation_rows_is_learned(tmp_path: Path) -> None:
     assert not set(held) & set(drills.sentences(recipe.seed, ALL).texts)
 
 
+def test_who_is_drilled(tmp_path: Path) -> None:
+    auto, human = TrainParameters(), TrainParameters(labels="human")
+    assert drills.wanted(human, 10_000) and not drills.wanted(human, 9_999)
+    assert not drills.wanted(auto, 50_000)
+    assert drills.wanted(TrainParameters(drills="on"), 5)
+    assert not drills.wanted(TrainParameters(labels="human", drills="off"), 50_000)
+    off = TrainParameters(tokenizer=tiny_tokenizer(tmp_path), drills="off")
+    rows = material.prepare(off, tweets().with_columns(target="label"))
+    assert material.complete(off, rows).train is rows.train
+
+
 def test_a_version_is_of_its_drills(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
     warehouse.merge([tweets()])
     recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path))
-    none = recipe.model_copy(update={"drills": 0.0})
+    none = recipe.model_copy(update={"drills": "off"})
     assert train.identify.fn(recipe, warehouse) != train.identify.fn(none, warehouse)

@@ -10,6 +10,9 @@ import numpy as np
 from blocks.lake import Lake
 from tasks.training import State
 
+DAMAGED = BadZipFile, EOFError, KeyError, ValueError
+"""What is raised on reading arrays that are damaged, or of another version of this code."""
+
 
 def write_checkpoint(lake: Lake, key: str, state: State, note: str = "") -> None:
     """Put where a fit stands into the lake, in place of where it stood before.
@@ -42,5 +45,5 @@ def find_checkpoint(lake: Lake, key: str) -> tuple[State, str] | None:
                 for kind in ("variable", "best")
             )
             return State(tuple(told["history"]), variables, best), str(told["note"])
-    except (BadZipFile, KeyError, ValueError):  # damaged, or of another version of this code
+    except DAMAGED:
         return None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.lake import Lake, LakeError
 from containers.serve.predictor import MANIFEST, NETWORK, TOKENIZER, BundleError, Predictor
+from tasks.checkpoint import DAMAGED
 from tasks.evaluation import Scores
 from tasks.quantization import Quantization
 from tasks.training import Epoch, Stopped, TrainParameters
@@ -123,11 +124,14 @@ def write_lesson(lake: Lake, identity: str, lesson: Lesson) -> None:
 
 
 def find_lesson(lake: Lake, identity: str) -> Lesson | None:
-    """Return what the teacher said, or None if it did not come to that."""
+    """Return what the teacher said, or None if it did not come to that, or what there is cannot be read."""
     if not lake.exists(lesson_key(identity)):
         return None
-    with np.load(BytesIO(lake.read(lesson_key(identity)))) as arrays:
-        return Lesson(arrays["soft"], float(arrays["macro_recall"]))
+    try:
+        with np.load(BytesIO(lake.read(lesson_key(identity)))) as arrays:
+            return Lesson(arrays["soft"], float(arrays["macro_recall"]))
+    except DAMAGED:
+        return None
 
 
 def remove_scratch(lake: Lake, identity: str) -> None:

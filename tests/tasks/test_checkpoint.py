@@ -34,12 +34,12 @@ def test_it_comes_back_as_it_was(lake: LocalLake, count: int) -> None:
     assert find_checkpoint(lake, "trained/bbbb/unfinished/network.npz") is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "of another version"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "of another version"])
 def test_one_that_cannot_be_read_is_none(lake: LocalLake, damage: str) -> None:
     write_checkpoint(lake, KEY, state(3))
     path = Path(lake.uri(KEY))
     if damage == "of another version":
         np.savez(path, told=np.frombuffer(b'{"epoch": 3}', np.uint8))
     else:
-        path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else b"garbage")
+        path.write_bytes({"cut": path.read_bytes()[:-100], "garbage": b"garbage", "empty": b""}[damage])
     assert find_checkpoint(lake, KEY) is None

@@ -2,11 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blocks.lake import LakeError, LocalLake
 from tasks.quantization import Quantization
-from tasks.trained import BUNDLE, Fit, Fitted, Trained, fetch_bundle, find_trained, write_trained
+from tasks.trained import (
+    BUNDLE,
+    Fit,
+    Fitted,
+    Lesson,
+    Trained,
+    fetch_bundle,
+    find_lesson,
+    find_trained,
+    lesson_key,
+    write_lesson,
+    write_trained,
+)
 from tasks.training import TrainParameters
 from tests.bundles import build_bundle
 
@@ -106,3 +119,14 @@ def test_a_manifest_of_another_format_is_none(lake: LocalLake, tmp_path: Path) -
     write_trained(lake, fitted(tmp_path / "bundle"))
     lake.write("trained/aaaa/manifest.json", b'{"identity": "aaaa"}')
     assert find_trained(lake, "aaaa") is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage"])
+def test_what_a_teacher_said_comes_back_as_it_was_or_not_at_all(lake: LocalLake, damage: bytes) -> None:
+    assert find_lesson(lake, "a") is None
+    write_lesson(lake, "a", Lesson(np.full((2, 3), 1 / 3, np.float32), 0.75))
+    found = find_lesson(lake, "a")
+    assert found is not None
+    assert (found.soft.shape, found.soft.dtype, found.macro_recall) == ((2, 3), np.float32, 0.75)
+    lake.write(lesson_key("a"), damage)
+    assert find_lesson(lake, "a") is None

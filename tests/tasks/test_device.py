@@ -139,7 +139,8 @@ def test_sixteen_bits_learn_and_leave_weights_of_thirty_two(
     fitted, exported = built
     assert exported is model
     assert (fitted.dtype_policy.name, model.dtype_policy.name) == (kind, "float32")
-    assert type(fitted.optimizer).__name__ == ("LossScaleOptimizer" if kind == "mixed_float16" else "AdamW")
+    scaled = isinstance(fitted.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (kind == "mixed_float16")
     assert {str(layer.compute_dtype) for layer in fitted.layers if "dense" in layer.name} == {
         kind.removeprefix("mixed_"),
         "float32",

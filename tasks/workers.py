@@ -59,7 +59,6 @@ def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse)
             training.fit(parameters, *complete(parameters, material, crew=crew)[1:], crew=crew)
 
 
-@step
 def dismiss_helpers(identity: str, parameters: TrainParameters) -> None:
     """Let the other workers end, if there are any."""
     if parameters.strategy == "workers":

@@ -27,7 +27,6 @@ from tasks.training import Examples, TrainParameters
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-
 CODE = cleaning, dataset, device, drills, network, optimizer, phrases, tokens, training, vocabulary
 """Modules that decide what comes of a fit without a teacher."""
 

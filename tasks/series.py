@@ -141,7 +141,6 @@ def begin_work(recipe: FitParameters, warehouse: Warehouse) -> pl.DataFrame:
     Raises:
         TrainingError: There is no GPU although one is required.
     """
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # fits side by side share the GPU
     prepare_device(recipe.require_gpu)
     return rows.read_labelled(warehouse, recipe.labels)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import polars as pl
@@ -31,9 +31,6 @@ from tasks.quantization import Quantization
 from tasks.step import step
 from tasks.trained import Fit, Fitted, Lesson, Stand, Trained
 from tasks.training import Epoch, State, Stopped, TrainParameters
-
-if TYPE_CHECKING:
-    pass
 
 PROBES = 16
 PACKAGES = ("tensorflow", "keras", "tokenizers", "onnxruntime")

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import keras
 
-Precision = Literal["float32", "mixed"]
+Precision = Literal["auto", "float32", "mixed"]
 
+CPU = Path("/proc/cpuinfo")
 TENSOR_CORES = (7, 0)
 """Compute capability from which a GPU is faster with 16 bits."""
 
@@ -64,12 +66,14 @@ def native_silence() -> Iterator[None]:
 def policy(precision: Precision) -> str:
     """Return Keras' name of a precision on this machine: `mixed` is float16 on GPUs, bfloat16 on a CPU.
 
+    `auto` is float32, see `for_large_products`.
+
     Weights stay float32 with each of them. Source: Micikevicius et al., Mixed Precision Training (ICLR 2018).
 
     Raises:
         TrainingError: The GPU would only be slower with 16 bits.
     """
-    if precision == "float32":
+    if precision != "mixed":
         return "float32"
     import tensorflow as tf
 
@@ -82,6 +86,21 @@ def policy(precision: Precision) -> str:
                 f"{details.get('device_name', gpu.name)} has {'.'.join(map(str, found))}: leave it out."
             )
     return "mixed_float16" if gpus else "mixed_bfloat16"
+
+
+def for_large_products(precision: Precision) -> Precision:
+    """Return what `auto` is for an encoder: `mixed` on a CPU that multiplies matrices of 16 bits faster.
+
+    For LSTMs it is not: their matrices are small.
+    """
+    import tensorflow as tf
+
+    if precision != "auto":
+        return precision
+    faster = "avx512_bf16", "amx_bf16"
+    found = CPU.read_text().split() if CPU.is_file() else []
+    on_gpu = tf.config.list_physical_devices("GPU")
+    return "mixed" if not on_gpu and any(flag in found for flag in faster) else "float32"
 
 
 @contextmanager

@@ -2,20 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.dataset import groups
 from tasks.labelling import LABELS
-from tasks.tokens import WEIGHTS_FILE, TokenizerError
+from tasks.tokens import WEIGHTS_FILE, TokenizerError, Tokens
 
 if TYPE_CHECKING:
     import keras
 
 CONFIG_FILE = "config.json"
 DROPOUT = 0.1
+AT_ONCE = 256
 
 
 class EncoderConfig(BaseModel):
@@ -73,8 +76,17 @@ def encoder_config(folder: Path) -> EncoderConfig | None:
     return found if found.model_type == "bert" else None
 
 
-def build_encoder(folder: Path, config: EncoderConfig, trained_layers: int) -> "keras.Model":
-    """Return BERT with a new layer on top: ids int32 (B, T) to logits float32 (B, 3).
+class Encoder(NamedTuple):
+    """BERT in two parts: what stays as it is, and what is trained."""
+
+    lower: "keras.Model"
+    """From ids, int32 (B, T), to states (B, T, D)."""
+    upper: "keras.Model"
+    """From states, float16 (B, T, D), to logits, float32 (B, 3)."""
+
+
+def build_encoder(folder: Path, config: EncoderConfig, trained_layers: int) -> Encoder:
+    """Return BERT with a new layer on top, cut below the layers that are trained.
 
     There is no mask, so the texts of a batch must have one length. Source: Devlin et al., BERT (2019);
     weights and names as in Hugging Face's BertModel.
@@ -91,32 +103,57 @@ def build_encoder(folder: Path, config: EncoderConfig, trained_layers: int) -> "
     from keras import layers, ops
 
     weights = _Weights(folder)
-    frozen = config.num_hidden_layers - trained_layers
+    cut = max(0, config.num_hidden_layers - trained_layers)
     ids = keras.Input((None,), dtype="int32", name="input_ids")
     words = weights["embeddings.word_embeddings.weight"]
     # All texts are first sentences: what says so is added to the positions once.
     positions = weights["embeddings.position_embeddings.weight"]
     positions = positions + weights["embeddings.token_type_embeddings.weight"][0]
     hidden = _embedding(words)(ids) + _embedding(positions)(ops.cumsum(ops.ones_like(ids), axis=1) - 1)
-    hidden = _normalise(config, weights, "embeddings.LayerNorm", False)(hidden)
-    for number in range(config.num_hidden_layers):
-        hidden = _layer(hidden, config, weights, f"encoder.layer.{number}", number >= frozen)
+    hidden = _normalise(config, weights, "embeddings.LayerNorm")(hidden)
+    for number in range(cut):
+        hidden = _layer(hidden, config, weights, number)
+    lower = keras.Model(ids, hidden, name="lower", trainable=False)
+
+    states = keras.Input((None, config.hidden_size), dtype="float16", name="states")
+    hidden = layers.Identity()(states)  # casts to what the layers reckon with
+    for number in range(cut, config.num_hidden_layers):
+        hidden = _layer(hidden, config, weights, number)
     pooled = [layers.GlobalAveragePooling1D()(hidden), layers.GlobalMaxPooling1D()(hidden)]
     logits = layers.Dense(len(LABELS), dtype="float32")(layers.Dropout(DROPOUT)(layers.Concatenate()(pooled)))
-    return keras.Model(ids, logits, name="encoder")
+    return Encoder(lower, keras.Model(states, logits, name="encoder"))
+
+
+def read_states(lower: "keras.Model", tokens: Tokens) -> Tokens:
+    """Return what the lower layers make of texts, once for all epochs, in a file that goes with it.
+
+    Args:
+        lower: See `Encoder`.
+        tokens: n encoded texts.
+
+    Returns:
+        States, float16 (total, D), in the place of the ids.
+    """
+    shape = len(tokens.values), lower.output.shape[-1]
+    with TemporaryFile() as file:
+        states = np.memmap(file, np.float16, "w+", shape=shape)
+    found = Tokens(states, tokens.lengths)
+    for rows in groups(tokens.lengths, AT_ONCE):
+        found.put(rows, lower.predict_on_batch(tokens.block(rows)))
+    return found
 
 
 def _layer(
-    hidden: "keras.KerasTensor", config: EncoderConfig, weights: _Weights, name: str, trained: bool
+    hidden: "keras.KerasTensor", config: EncoderConfig, weights: _Weights, number: int
 ) -> "keras.KerasTensor":
     """Add attention and feed-forward network, each with what went in added to what comes out."""
     from keras import layers, ops
 
+    name = f"encoder.layer.{number}"
     heads = config.num_attention_heads
     width = config.hidden_size // heads
     attention = layers.MultiHeadAttention(heads, width, dropout=DROPOUT)
     attended = attention(hidden, hidden)
-    attention.trainable = trained  # what it is made with does not reach the layers inside
     projections = []
     for part in ("query", "key", "value"):
         kernel, bias = _dense_weights(weights, f"{name}.attention.self.{part}")
@@ -124,38 +161,36 @@ def _layer(
     kernel, bias = _dense_weights(weights, f"{name}.attention.output.dense")
     attention.set_weights([*projections, kernel.reshape(heads, width, -1), bias])
 
-    normalise = _normalise(config, weights, f"{name}.attention.output.LayerNorm", trained)
+    normalise = _normalise(config, weights, f"{name}.attention.output.LayerNorm")
     hidden = normalise(hidden + layers.Dropout(DROPOUT)(attended))
-    inner = ops.gelu(_dense(weights, f"{name}.intermediate.dense", trained)(hidden), approximate=True)
-    outer = _dense(weights, f"{name}.output.dense", trained)(inner)
-    normalise = _normalise(config, weights, f"{name}.output.LayerNorm", trained)
+    inner = ops.gelu(_dense(weights, f"{name}.intermediate.dense")(hidden), approximate=True)
+    outer = _dense(weights, f"{name}.output.dense")(inner)
+    normalise = _normalise(config, weights, f"{name}.output.LayerNorm")
     return normalise(hidden + layers.Dropout(DROPOUT)(outer))
 
 
 def _embedding(values: NDArray[np.float32]) -> Any:
     from keras import initializers, layers
 
-    return layers.Embedding(
-        *values.shape, embeddings_initializer=initializers.Constant(values), trainable=False
-    )
+    return layers.Embedding(*values.shape, embeddings_initializer=initializers.Constant(values))
 
 
-def _dense(weights: _Weights, name: str, trained: bool) -> Any:
+def _dense(weights: _Weights, name: str) -> Any:
     from keras import initializers, layers
 
     kernel, bias = map(initializers.Constant, _dense_weights(weights, name))
     units = weights[f"{name}.bias"].shape[0]
-    return layers.Dense(units, kernel_initializer=kernel, bias_initializer=bias, trainable=trained)
+    return layers.Dense(units, kernel_initializer=kernel, bias_initializer=bias)
 
 
 def _dense_weights(weights: _Weights, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return weights[f"{name}.weight"].T, weights[f"{name}.bias"]
 
 
-def _normalise(config: EncoderConfig, weights: _Weights, name: str, trained: bool) -> Any:
+def _normalise(config: EncoderConfig, weights: _Weights, name: str) -> Any:
     from keras import initializers, layers
 
     gamma, beta = (initializers.Constant(weights[f"{name}.{part}"]) for part in ("weight", "bias"))
     return layers.LayerNormalization(
-        epsilon=config.layer_norm_eps, gamma_initializer=gamma, beta_initializer=beta, trainable=trained
+        epsilon=config.layer_norm_eps, gamma_initializer=gamma, beta_initializer=beta
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.device import Precision, TrainingError
-from tasks.encoder import EncoderConfig, build_encoder, encoder_config
+from tasks.device import Precision, TrainingError, for_large_products, reckoning
+from tasks.encoder import EncoderConfig, build_encoder, encoder_config, read_states
 from tasks.strategy import Crew
 from tasks.training import (
     Examples,
@@ -74,7 +74,7 @@ def teach(
     state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
     crew: Crew | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Fine-tune an encoder and return what it says of the training and the validation rows, float32 (n, 3).
@@ -91,7 +91,7 @@ def teach(
         state: See `tasks.training.fit_network`.
         on_step: See `tasks.training.fit_network`.
         on_epoch: See `tasks.training.fit_network`.
-        precision: See `tasks.device.policy`.
+        precision: See `tasks.device.for_large_products`.
         crew: See `tasks.training.fit_network`.
 
     Raises:
@@ -100,8 +100,15 @@ def teach(
     """
     from scipy.special import softmax
 
+    precision = for_large_products(precision)
+    with reckoning(precision):
+        lower = build_encoder(folder, config, TRAINED_LAYERS).lower
+    train, validation = (
+        replace(part, tokens=read_states(lower, part.tokens)) for part in (train, validation)
+    )
+
     def build() -> "keras.Model":
-        return build_encoder(folder, config, TRAINED_LAYERS)
+        return build_encoder(folder, config, TRAINED_LAYERS).upper
 
     model = build_shared(build, seed, precision, crew)
     try:
@@ -110,7 +117,8 @@ def teach(
         raise TrainingError(
             f"The teacher in {folder} cannot be fine-tuned, its loss is not a number: use --teacher off."
         ) from error
-    model = plain(model, build, precision, crew)
+    if crew is not None:
+        model = plain(model, build, precision, crew)
     prior = train.log_prior()
     found = logits(model, train.tokens) + prior, logits(model, validation.tokens)
     return softmax(found[0], axis=1), softmax(found[1], axis=1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +35,27 @@ class Tokens:
     """Encoded texts without padding.
 
     Args:
-        values: int32 (total,), the ids of all texts in a row.
+        values: The ids of all texts in a row, int32 (total,), or what stands for each id, (total, ...).
         lengths: int32 (n,), the number of ids of each text.
     """
 
-    values: NDArray[np.int32]
+    values: NDArray[Any]
     lengths: NDArray[np.int32]
 
-    def block(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the ids of some texts of one length T, int32 (B, T).
+    def block(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the values of some texts of one length T, (B, T, ...).
 
         Args:
             rows: int64 (B,), which; one at least.
         """
-        return self.values[self._starts[rows, None] + np.arange(self.lengths[rows[0]])]
+        return self.values[self._places(rows)]
+
+    def put(self, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
+        """Replace what `block` returns."""
+        self.values[self._places(rows)] = values
+
+    def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._starts[rows, None] + np.arange(self.lengths[rows[0]])
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:

@@ -69,7 +69,8 @@ class TrainParameters(FitParameters):
         "(workers, with TF_CONFIG); auto: mirrored where TensorFlow sees several GPUs.",
     )
     precision: Precision = Field(
-        default="float32", description="mixed: 16 bits where they do, on a GPU of capability 7.0 or higher."
+        default="auto",
+        description="mixed: 16 bits where they do; auto: only for the teacher, on a CPU that is faster so.",
     )
 
 
@@ -204,7 +205,7 @@ def plain(
     model: "keras.Model", build: Callable[[], "keras.Model"], precision: Precision, crew: Crew | None
 ) -> "keras.Model":
     """Return a network as one of one device that reckons in float32; its weights are float32 already."""
-    if crew is None and precision == "float32":
+    if crew is None and precision != "mixed":
         return model
     made = build()
     made.set_weights(model.get_weights())

@@ -1,6 +1,7 @@
 """What a device cannot do is told with its name and a remedy; 16 bits learn as 32 do and leave 32."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,7 +12,14 @@ from keras import layers
 
 from tasks import device
 from tasks.bundle import to_onnx
-from tasks.device import TrainingError, explained, policy, unfit_for_cudnn, use_cudnn
+from tasks.device import (
+    TrainingError,
+    explained,
+    for_large_products,
+    policy,
+    unfit_for_cudnn,
+    use_cudnn,
+)
 from tasks.network import NetworkName, build_network
 from tasks.training import TrainParameters, fit
 from tests.tasks.test_training import EMBEDDINGS, RECIPE, VOCABULARY, balanced, predicted
@@ -151,3 +159,20 @@ def test_sixteen_bits_learn_and_leave_weights_of_thirty_two(
     numbers = [tensor for tensor in to_onnx(model).graph.initializer if tensor.data_type in (1, 10, 16)]
     assert {tensor.data_type for tensor in numbers} == {1}
     assert keras.config.dtype_policy().name == "float32"
+
+
+def test_an_encoder_reckons_with_sixteen_bits_where_the_cpu_is_faster_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = tmp_path / "cpuinfo"
+    monkeypatch.setattr(device, "CPU", cpu)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+    assert for_large_products("auto") == "float32", "there is no such file on a Mac"
+    cpu.write_text("model name : Old\nflags : sse avx512f\n")
+    assert for_large_products("auto") == "float32"
+    for flag in ("avx512_bf16", "amx_bf16"):
+        cpu.write_text(f"model name : New\nflags : sse avx512f {flag}\n")
+        assert (for_large_products("auto"), for_large_products("float32")) == ("mixed", "float32")
+    assert policy("auto") == "float32", "other networks do not"
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+    assert (for_large_products("auto"), for_large_products("mixed")) == ("float32", "mixed")

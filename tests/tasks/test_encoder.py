@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tasks.encoder import EncoderConfig, build_encoder, encoder_config
-from tasks.tokens import OFFLINE, TokenizerError, tokenizer_folder
+from tasks.encoder import EncoderConfig, build_encoder, encoder_config, read_states
+from tasks.tokens import OFFLINE, TokenizerError, Tokens, tokenizer_folder
 from tests.tweets import tiny_tokenizer
 
 Array = np.ndarray
@@ -62,22 +62,34 @@ def bert(folder: Path, ids: Array) -> Array:
 @pytest.mark.parametrize("kind", ["tiny", pytest.param("offline", marks=pytest.mark.slow)])
 def test_it_is_bert(kind: str, tmp_path: Path) -> None:
     folder = tokenizer_folder(OFFLINE if kind == "offline" else tiny_tokenizer(tmp_path, encoder=True))
-    model = build_encoder(folder, config_of(folder), 1)
-    [*_, last] = [layer for layer in model.layers if isinstance(layer, keras.layers.LayerNormalization)]
+    lower, upper = build_encoder(folder, config_of(folder), 1)
+    [*_, last] = [layer for layer in upper.layers if isinstance(layer, keras.layers.LayerNormalization)]
     ids = np.array([[2, 5, 6, 7, 3], [2, 9, 8, 9, 3]], np.int32)
     expected = bert(folder, ids)
     assert expected.std() > 0.1
-    np.testing.assert_allclose(keras.Model(model.input, last.output)(ids), expected, atol=1e-4)
-    logits = model(ids)
-    assert (logits.shape, len(model.layers[-1].get_weights())) == ((2, 3), 2)
+    states = lower(ids)
+    np.testing.assert_allclose(keras.Model(upper.input, last.output)(states), expected, atol=5e-3)
+    logits = upper(states)
+    assert (logits.shape, len(upper.layers[-1].get_weights())) == ((2, 3), 2)
 
 
 def test_only_the_upper_layers_are_trained(tmp_path: Path) -> None:
     folder = Path(tiny_tokenizer(tmp_path, encoder=True))
-    counts = [
-        len(build_encoder(folder, config_of(folder), trained).trainable_variables) for trained in range(4)
-    ]
-    assert counts == [2, 2 + 16, 2 + 2 * 16, 2 + 2 * 16]
+    found = [build_encoder(folder, config_of(folder), trained) for trained in range(4)]
+    counts = [(len(lower.weights), len(upper.weights)) for lower, upper in found]
+    assert counts == [(4 + 2 * 16, 2), (4 + 16, 2 + 16), (4, 2 + 2 * 16), (4, 2 + 2 * 16)]
+
+
+def test_states_are_in_the_place_of_the_wordpieces(tmp_path: Path) -> None:
+    folder = Path(tiny_tokenizer(tmp_path, encoder=True))
+    lower = build_encoder(folder, config_of(folder), 1).lower
+    texts = [[2, 5, 3], [2, 9, 8, 7, 3], [2, 6, 3]]
+    tokens = Tokens(np.concatenate(texts, dtype=np.int32), np.array([3, 5, 3], np.int32))
+    states = read_states(lower, tokens)
+    assert (states.values.shape, states.values.dtype) == ((11, lower.output.shape[-1]), np.float16)
+    for row, text in enumerate(texts):
+        alone = lower(np.array([text], np.int32))
+        np.testing.assert_allclose(states.block(np.array([row])), alone, atol=5e-3)
 
 
 def test_a_folder_without_bert_has_none(tmp_path: Path) -> None:
@@ -94,7 +106,7 @@ def test_weights_that_are_broken_are_told(tmp_path: Path) -> None:
     config, file = config_of(folder), folder / "model.safetensors"
     weights = load_file(file)
     save_file({f"bert.{name}": value for name, value in weights.items()}, file)
-    assert build_encoder(folder, config, 1).name == "encoder", "a prefix makes no difference"
+    assert build_encoder(folder, config, 1).upper.name == "encoder", "a prefix makes no difference"
     del weights["encoder.layer.1.output.dense.bias"]
     save_file(weights, file)
     with pytest.raises(TokenizerError, match=r"lacks encoder\.layer\.1\.output\.dense\.bias"):

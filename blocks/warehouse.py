@@ -179,7 +179,11 @@ class DuckDBWarehouse(Warehouse):
 
         with self._connected(read_only=True) as connection:
             try:
-                reader = connection.sql(sql.format(table=self.table)).to_arrow_reader(50_000)
+                ((rows,),) = connection.execute(f"SELECT count(*) FROM {self.table}").fetchall()
+                # What is to be sorted goes to the disk beyond this; merging it takes the more the more it is.
+                connection.execute(f"SET memory_limit = '{64 + rows // 50_000}MB'")
+                connection.execute("SET threads = 1")  # each would take as much
+                reader = connection.sql(sql.format(table=self.table)).to_arrow_reader(10_000)
             except duckdb.CatalogException as error:
                 raise self._missing() from error
             for batch in reader:

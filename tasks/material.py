@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from tasks import (
@@ -20,6 +19,7 @@ from tasks import (
     training,
     vocabulary,
 )
+from tasks.rows import Labelled
 from tasks.strategy import Crew
 from tasks.trained import Lesson
 from tasks.training import Examples, TrainParameters
@@ -41,7 +41,7 @@ class Material(NamedTuple):
     embeddings: NDArray[np.float32] | None
 
 
-def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
+def prepare(parameters: TrainParameters, chosen: Labelled) -> Material:
     """Return labelled rows as numbers, with the tokenizer that made them so.
 
     Args:
@@ -51,10 +51,7 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
     source = tokens.tokenizer_folder(parameters.tokenizer)
     tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
     size = tokenizer.get_vocab_size()
-    train, validation = (
-        Examples(tokens.encode(tokenizer, part["text"]), part["target"].to_numpy())
-        for part in (chosen.filter(pl.col("split") == split) for split in ("train", "validation"))
-    )
+    train, validation = (Examples(tokens.encode(tokenizer, part), part.targets) for part in chosen)
     embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
     return Material(tokenizer, train, validation, size, embeddings)
 

@@ -5,13 +5,13 @@ from time import monotonic, process_time
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.training as training
 from tasks import material
 from tasks.device import TrainingError
 from tasks.evaluation import evaluate
+from tasks.rows import Labelled
 from tasks.training import Epoch, NotANumberError, State, TrainParameters
 
 
@@ -46,7 +46,7 @@ class _Pruned(Exception):  # noqa: N818 - it says what is done, and nothing is w
 
 
 def learn(
-    recipe: TrainParameters, chosen: pl.DataFrame, prunes: Callable[[Sequence[Epoch]], bool] = lambda _: False
+    recipe: TrainParameters, chosen: Labelled, prunes: Callable[[Sequence[Epoch]], bool] = lambda _: False
 ) -> Outcome:
     """Fit a network without a teacher and return how it went.
 

@@ -1,14 +1,15 @@
 """Rows: what training and benchmarks read from the warehouse."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from blocks.warehouse import Warehouse
+from tasks.disk import spill
 from tasks.labelling import LABELS
 from tasks.splitting import Split, canonical
 
@@ -44,8 +45,64 @@ class HeldOut(NamedTuple):
     excluded: dict[str, int]
 
 
+class Part:
+    """The texts of the rows of a split that have a label, ordered by id; all texts are on the disk.
+
+    Args:
+        frames: Columns as in `stream`, and `target`, int8, null where there is no label of the kind wanted.
+
+    Attributes:
+        targets: int8 (n,).
+        digest: SHA-256 of the labelled rows in hex.
+        rows: Number of rows, those without a label among them.
+    """
+
+    def __init__(self, frames: Iterable[pl.DataFrame]) -> None:
+        found, self._ends, self.rows = hashlib.sha256(), [0], 0
+        targets = [np.empty(0, np.int8)]
+
+        def content() -> Iterator[bytes]:
+            for frame in frames:
+                labelled = frame.drop_nulls("target")
+                found.update(labelled.write_ndjson().encode())
+                targets.append(labelled["target"].to_numpy().copy())  # a view would keep the whole batch
+                self.rows += len(frame)
+                written = frame.write_ipc(None, compression="lz4", compat_level=pl.CompatLevel.oldest())
+                self._ends.append(self._ends[-1] + written.getbuffer().nbytes)
+                yield written.getvalue()
+
+        self._content = spill(content())
+        self.targets, self.digest = np.concatenate(targets), found.hexdigest()
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Yield all rows, as they came."""
+        for start, end in pairwise(self._ends):
+            yield pl.read_ipc(self._content[start:end].tobytes())
+
+    def __iter__(self) -> Iterator[str]:
+        for frame in self.frames():
+            yield from frame.drop_nulls("target")["text"]
+
+
+class Labelled(NamedTuple):
+    """Rows to learn from."""
+
+    train: Part
+    validation: Part
+
+    @property
+    def digest(self) -> str:
+        """Stands for all of them."""
+        return f"{self.train.digest} {self.validation.digest}"
+
+
+def stream(warehouse: Warehouse, *splits: Split) -> Iterator[pl.DataFrame]:
+    """Yield id, text, label, human_label and split of all rows in `splits`, ordered by id, in batches."""
+    return _stream(warehouse, splits, _BASIC)
+
+
 def read_rows(warehouse: Warehouse, *splits: Split) -> pl.DataFrame:
-    """Return id, text, label, human_label and split of all rows in `splits`, ordered by id."""
+    """Return the same in one piece."""
     return _read(warehouse, splits, _BASIC)
 
 
@@ -69,49 +126,57 @@ def read_held_out(warehouse: Warehouse) -> HeldOut:
     return HeldOut(fresh.drop("cleaned_text"), {reason: count for reason, count in excluded.items() if count})
 
 
-def _read(warehouse: Warehouse, splits: Sequence[Split], columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def _stream(
+    warehouse: Warehouse, splits: Sequence[Split], columns: Mapping[str, pl.DataType]
+) -> Iterator[pl.DataFrame]:
     names = ", ".join(f"'{split}'" for split in splits)
     sql = f"SELECT {', '.join(columns)} FROM {{table}} WHERE split IN ({names}) ORDER BY id"
-    schema = pl.Schema(columns)
-    return pl.concat([pl.DataFrame(schema=schema), *(frame.cast(schema) for frame in warehouse.query(sql))])
+    return (frame.cast(pl.Schema(columns)) for frame in warehouse.query(sql))
 
 
-def labelled_rows(frame: pl.DataFrame, labels: LabelKind) -> pl.DataFrame:
-    """Return the rows that have a label of this kind, which becomes `target`.
+def _read(warehouse: Warehouse, splits: Sequence[Split], columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    return pl.concat([pl.DataFrame(schema=pl.Schema(columns)), *_stream(warehouse, splits, columns)])
+
+
+def labelled_rows(
+    train: Iterable[pl.DataFrame], validation: Iterable[pl.DataFrame], labels: LabelKind
+) -> Labelled:
+    """Return rows with the labels of a kind as targets.
+
+    Args:
+        train: See `stream`; each batch is dropped before the next one is asked for.
+        validation: The same.
+        labels: The kind.
 
     Raises:
         RowsError: Training rows are missing, or all of them have the same label.
     """
-    rows = frame.with_columns(pl.col(COLUMN[labels]).alias("target")).drop_nulls("target")
-    found = rows.filter(pl.col("split") == "train")["target"].unique().to_list()
-    if not len(rows) and labels == "human" and len(frame):
+    target = pl.col(COLUMN[labels]).alias("target")
+    chosen = Labelled(*(Part(f.with_columns(target) for f in frames) for frames in (train, validation)))
+    count = sum(len(part.targets) for part in chosen)
+    if not count and labels == "human" and any(part.rows for part in chosen):
         raise RowsError(
             "No row in the warehouse has a human label: load a file with a `label` column "
             "(python -m flows.etl --source file --path F), or train with --labels textblob."
         )
+    found = np.unique(chosen.train.targets)
     if len(found) < 2:
         names = " and ".join(LABELS[label] for label in found) or "missing"
         raise RowsError(
             f"Training needs two classes at least, but the {labels} labels of the rows to train on are all "
             f"{names}: load more varied rows with `python -m flows.etl`, or use the other kind of --labels."
         )
-    if rows.filter(pl.col("split") == "validation").is_empty():
+    if not len(chosen.validation.targets):
         raise RowsError(
-            f"None of the {len(rows):,} labelled rows falls into the validation split (one in ten does): "
+            f"None of the {count:,} labelled rows falls into the validation split (one in ten does): "
             "load more rows with `python -m flows.etl`."
         )
-    return rows
+    return chosen
 
 
-def read_labelled(warehouse: Warehouse, labels: LabelKind) -> pl.DataFrame:
+def read_labelled(warehouse: Warehouse, labels: LabelKind) -> Labelled:
     """Return the training and validation rows of a warehouse, see `labelled_rows`."""
-    return labelled_rows(read_rows(warehouse, "train", "validation"), labels)
-
-
-def texts_and_targets(rows: pl.DataFrame, split: Split) -> tuple[list[str], NDArray[np.int8]]:
-    """Return the texts and the targets, int8 (n,), of a split."""
-    part = rows.filter(pl.col("split") == split)
-    return part["text"].to_list(), part["target"].to_numpy()
+    return labelled_rows(stream(warehouse, "train"), stream(warehouse, "validation"), labels)
 
 
 def digest(rows: pl.DataFrame) -> str:

@@ -56,7 +56,7 @@ def identify(recipe: TrainParameters, warehouse: Warehouse) -> str:
     chosen = rows.read_labelled(warehouse, recipe.labels)
     anywhere = recipe.model_copy(update={"require_gpu": False})
     modules = *material.CODE, outcome, tuning
-    return fingerprint(rows.digest(chosen), anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
+    return fingerprint(chosen.digest, anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
 
 
 @step

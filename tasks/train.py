@@ -1,6 +1,7 @@
 """The steps of the flow `train`: rows, fit, lake, version."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time_ns
@@ -65,7 +66,7 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
     chosen = rows.read_labelled(warehouse, parameters.labels)
     modules = *material.CODE, bundle, encoder, material, quantization, strategy, teacher
     recipe = parameters.model_copy(update={"require_gpu": False})
-    return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
+    return fingerprint(chosen.digest, recipe, *modules, packages=PACKAGES)
 
 
 @step
@@ -146,8 +147,7 @@ def fit(
         TrainingError: There is no GPU although one is required, or the loss became NaN.
     """
     place, crew = workers.call(parameters, identity, "fit")
-    frame = rows.read_rows(warehouse, "train", "validation")
-    chosen = rows.labelled_rows(frame, parameters.labels)
+    chosen = rows.read_labelled(warehouse, parameters.labels)
     key = trained.checkpoint_key(identity, "network")
     found = checkpoint.find_checkpoint(lake, key)
     if found is None:
@@ -186,13 +186,13 @@ def fit(
         return Fitted(
             Trained(
                 fit=stand.fit,
-                rows=len(chosen.filter(pl.col("split") == "train")),
+                rows=len(chosen.train.targets),
                 epochs=made.history,
                 ends=stand.ends,
                 stopped=made.stopped,
                 quantization=made.quantization,
                 teacher=lesson.macro_recall if lesson else None,
-                scores=_validate(made.predictor, frame),
+                scores=_validate(made.predictor, chosen.validation),
                 seconds=monotonic() - began,
                 digest=made.predictor.digest,
             ),
@@ -256,7 +256,7 @@ class _Made(NamedTuple):
 
 def _fit(
     parameters: TrainParameters,
-    chosen: pl.DataFrame,
+    chosen: rows.Labelled,
     lesson: Lesson | None,
     folder: Path,
     state: State | None,
@@ -282,11 +282,11 @@ def _fit(
         )
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")
-    texts, targets = rows.texts_and_targets(chosen, "validation")
-    predictor = bundle.write_bundle(model, numbers.tokenizer, folder, metadata, texts[:PROBES])
+    held = chosen.validation
+    predictor = bundle.write_bundle(model, numbers.tokenizer, folder, metadata, list(islice(held, PROBES)))
     kept = quantization.describe(predictor, folder)
     if parameters.int8:
-        predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)
+        predictor, kept = quantization.quantize_bundle(folder, predictor, held, held.targets)
         logger().info("Kept %s", kept)
     return _Made(predictor, ended.history, stopped, kept)
 
@@ -296,7 +296,8 @@ def now() -> int:
     return time_ns() // 1_000_000
 
 
-def _validate(predictor: Predictor, frame: pl.DataFrame) -> tuple[Scores, ...]:
+def _validate(predictor: Predictor, held: rows.Part) -> tuple[Scores, ...]:
     """Score the exported bundle on the validation rows, once for each kind of labels that they have."""
-    part = frame.filter(pl.col("split") == "validation")
-    return score_kinds(predictor.probabilities(part["text"].to_list()), part)
+    answers = predictor.probabilities(text for frame in held.frames() for text in frame["text"])
+    labels = pl.concat([frame.select(rows.COLUMN.values()) for frame in held.frames()])
+    return score_kinds(answers, labels)

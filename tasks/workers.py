@@ -38,7 +38,7 @@ def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse)
     found_device, crew = devices(parameters)
     assert crew is not None
     logger().info("Worker %s of %s helps with %s", crew.worker, crew.workers, found_device)
-    chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
+    chosen = rows.read_labelled(warehouse, parameters.labels)
     material = prepare(parameters, chosen)
     while (job := crew.share()).name != "end":
         if job.identity != identity:

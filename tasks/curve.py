@@ -83,7 +83,7 @@ def attempt(recipe: FitParameters, point: Point, warehouse: Warehouse) -> Fit:
     """
     chosen = shares.part(series.begin_work(recipe, warehouse), point.share, point.seed)
     whole = narrow(TrainParameters, recipe).model_copy(update={"seed": point.seed})
-    return Fit(point=point, rows=len(chosen.train.targets), **dict(outcome.learn(whole, chosen)))
+    return Fit(point=point, rows=len(chosen.train), **dict(outcome.learn(whole, chosen)))
 
 
 @step

@@ -51,7 +51,9 @@ def prepare(parameters: TrainParameters, chosen: Labelled) -> Material:
     source = tokens.tokenizer_folder(parameters.tokenizer)
     tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
     size = tokenizer.get_vocab_size()
-    train, validation = (Examples(tokens.encode(tokenizer, part), part.targets) for part in chosen)
+    train, validation = (
+        Examples(tokens.encode(tokenizer, part), part.targets) for part in (chosen.train, chosen.validation)
+    )
     embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
     return Material(tokenizer, train, validation, size, embeddings)
 

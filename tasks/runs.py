@@ -181,7 +181,10 @@ def describe_rows(chosen: rows.Labelled, warehouse: Warehouse) -> dict[str, dict
 
     described: dict[str, dict[str, Any]] = {}
     columns = pl.DataFrame(schema={"id": pl.String, "text": pl.String, "target": pl.Int8})
-    for split, part, context in zip(chosen._fields, chosen, ("training", "validation"), strict=True):
+    for context, split, part in (
+        ("training", "train", chosen.train),
+        ("validation", "validation", chosen.validation),
+    ):
         logged = polars_dataset.from_polars(
             columns,
             source=CodeDatasetSource({"table": warehouse.table, "split": split}),

@@ -2,16 +2,15 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.labelling import LABELS
 from tasks.outcome import Outcome
-from tasks.rows import Labelled, Part, RowsError
+from tasks.rows import Labelled, RowsError
 
 
 class Point(BaseModel):
@@ -64,18 +63,8 @@ def part(chosen: Labelled, share: float, seed: int) -> Labelled:
         share: Above 0; 1 leaves the rows as they are.
         seed: Of the order in which rows come in as the share grows.
     """
-    order = _order(chosen.train.targets, seed)
-    taken = np.zeros(len(order), bool)
-    taken[order[: _count(share, len(order))]] = True
-
-    def frames() -> Iterator[pl.DataFrame]:
-        start = 0
-        for frame in chosen.train.frames():
-            labelled = frame.drop_nulls("target")
-            yield labelled.filter(taken[start : start + len(labelled)])
-            start += len(labelled)
-
-    return chosen._replace(train=Part(frames()))
+    order = _order(len(chosen.train), seed)
+    return chosen._replace(train=chosen.train.take(np.sort(order[: _count(share, len(order))])))
 
 
 def check(targets: NDArray[np.int8], shares: Sequence[float], seeds: Sequence[int]) -> None:
@@ -92,7 +81,7 @@ def check(targets: NDArray[np.int8], shares: Sequence[float], seeds: Sequence[in
     lacking: list[str] = []
     enough = 0
     for seed in seeds:
-        order = _order(targets, seed)
+        order = _order(len(targets), seed)
         classes, first = np.unique(targets[order], return_index=True)
         enough = max(enough, int(first.max()) + 1)
         for share in shares:
@@ -132,9 +121,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), deviation=deviation)
 
 
-def _order(targets: NDArray[np.int8], seed: int) -> NDArray[np.int64]:
+def _order(rows: int, seed: int) -> NDArray[np.int64]:
     """Return the positions of the rows to train on, in the order in which they come in."""
-    return np.random.default_rng(seed).permutation(len(targets))
+    return np.random.default_rng(seed).permutation(rows)
 
 
 def _count(share: float, rows: int) -> int:

@@ -186,13 +186,13 @@ def fit(
         return Fitted(
             Trained(
                 fit=stand.fit,
-                rows=len(chosen.train.targets),
+                rows=len(chosen.train),
                 epochs=made.history,
                 ends=stand.ends,
                 stopped=made.stopped,
                 quantization=made.quantization,
                 teacher=lesson.macro_recall if lesson else None,
-                scores=_validate(made.predictor, chosen.validation),
+                scores=_validate(made.predictor, chosen.judging),
                 seconds=monotonic() - began,
                 digest=made.predictor.digest,
             ),
@@ -296,8 +296,7 @@ def now() -> int:
     return time_ns() // 1_000_000
 
 
-def _validate(predictor: Predictor, held: rows.Part) -> tuple[Scores, ...]:
+def _validate(predictor: Predictor, judging: rows.Part) -> tuple[Scores, ...]:
     """Score the exported bundle on the validation rows, once for each kind of labels that they have."""
-    answers = predictor.probabilities(text for frame in held.frames() for text in frame["text"])
-    labels = pl.concat([frame.select(rows.COLUMN.values()) for frame in held.frames()])
-    return score_kinds(answers, labels)
+    labels = pl.DataFrame({rows.COLUMN[kind]: found[judging.order] for kind, found in judging.labels.items()})
+    return score_kinds(predictor.probabilities(judging), labels.select(pl.all().replace(-1, None)))

@@ -59,7 +59,8 @@ def tweets(train: int = 240, validation: int = 60, test: int = 120, seed: int = 
 
 def chosen(rows: pl.DataFrame, labels: LabelKind, batch: int = 50_000) -> Labelled:
     """Return rows as training reads them, in batches of so many."""
-    parts = (rows.filter(pl.col("split") == split).iter_slices(batch) for split in ("train", "validation"))
+    read = rows.select("id", "text", "label", "human_label", "split")
+    parts = (read.filter(pl.col("split") == split).iter_slices(batch) for split in ("train", "validation"))
     return labelled_rows(*parts, labels)
 
 

@@ -19,15 +19,15 @@ CHOSEN = chosen(tweets(train=200, validation=40), "textblob", 30)
 TARGETS = CHOSEN.train.targets
 
 
-def ids(share: float, seed: int, place: int = 0) -> list[str]:
-    return [name for frame in shares.part(CHOSEN, share, seed)[place].frames() for name in frame["id"]]
+def rows(share: float, seed: int, place: int = 0) -> list[int]:
+    return shares.part(CHOSEN, share, seed)[place].order.tolist()
 
 
 def fit(share: float, seed: int, recall: float | None, loss: float = 0.5) -> Fit:
     epochs = ({"val_loss": loss}, {"val_loss": loss + 0.1})
     how: Any = {"state": "complete"} if recall is not None else {"state": "failed", "reason": "too | little"}
-    point, rows = Point(share=share, seed=seed), round(200 * share)
-    return Fit(point=point, rows=rows, macro_recall=recall, epochs=epochs, cpu_seconds=seed, **how)
+    point, count = Point(share=share, seed=seed), round(200 * share)
+    return Fit(point=point, rows=count, macro_recall=recall, epochs=epochs, cpu_seconds=seed, **how)
 
 
 FITS = (
@@ -38,21 +38,21 @@ FITS = (
 
 def test_larger_shares_hold_the_smaller_ones_of_their_seed() -> None:
     for seed in (0, 1, 2):
-        parts = [ids(share, seed) for share in (0.001, 0.05, 0.1, 0.25, 0.5, 1)]
+        parts = [rows(share, seed) for share in (0.001, 0.05, 0.1, 0.25, 0.5, 1)]
         assert [len(part) for part in parts] == [1, 10, 20, 50, 100, 200]
         for smaller, larger in pairwise(parts):
             assert set(smaller) < set(larger)
-            assert larger == sorted(larger), "in the order of the table: share 1 is what is trained on"
-    assert ids(0.5, 1) == ids(0.5, 1)
-    assert 30 < len(set(ids(0.5, 1)) & set(ids(0.5, 2))) < 70, "by chance, half of them"
-    first_half = ids(1, 1)[:100]
-    assert 30 < len(set(ids(0.5, 1)) & set(first_half)) < 70
+            assert [row for row in rows(1, seed) if row in larger] == larger, "share 1 is what is trained on"
+    assert rows(0.5, 1) == rows(0.5, 1)
+    assert 30 < len(set(rows(0.5, 1)) & set(rows(0.5, 2))) < 70, "by chance, half of them"
+    first_half = rows(1, 1)[:100]
+    assert 30 < len(set(rows(0.5, 1)) & set(first_half)) < 70
     assert shares.part(CHOSEN, 1, 1).digest == CHOSEN.digest
 
 
 def test_all_are_judged_on_the_same_rows() -> None:
-    assert len(ids(1, 1, 1)) == 40
-    assert ids(0.01, 1, 1) == ids(0.5, 2, 1) == ids(1, 1, 1)
+    assert len(rows(1, 1, 1)) == 40
+    assert rows(0.01, 1, 1) == rows(0.5, 2, 1) == rows(1, 1, 1)
 
 
 def test_a_share_without_some_class_is_refused() -> None:

@@ -67,6 +67,8 @@ class Warehouse(Role):
     def query(self, sql: str) -> Iterator[pl.DataFrame]:
         """Return the rows of a SELECT in batches; `{table}` in it stands for the table's name.
 
+        Sort and join many rows elsewhere: memory is kept short here, so that a table may be of any size.
+
         Raises:
             WarehouseError: The table does not exist yet.
         """
@@ -179,7 +181,9 @@ class DuckDBWarehouse(Warehouse):
 
         with self._connected(read_only=True) as connection:
             try:
-                reader = connection.sql(sql.format(table=self.table)).to_arrow_reader(50_000)
+                connection.execute("SET memory_limit = '32MB'")  # or it caches all of the file that it reads
+                connection.execute("SET threads = 1")
+                reader = connection.sql(sql.format(table=self.table)).to_arrow_reader(10_000)
             except duckdb.CatalogException as error:
                 raise self._missing() from error
             for batch in reader:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from flows import cli
@@ -18,6 +20,7 @@ from tasks.parameters import narrow
 from tasks.progress import progress
 from tasks.search import SearchParameters, SearchResult
 from tasks.series import Series
+from tasks.train import teach
 from tasks.training import TrainParameters
 from tasks.tuning import Choice, Trial
 
@@ -29,12 +32,14 @@ def search(parameters: SearchParameters = SearchParameters()) -> SearchResult:
     Raises:
         SeriesError: No trial was completed, or the process of one was killed.
     """
-    warehouse, tracking = Warehouse.current(), Tracking.current()
+    warehouse, lake, tracking = Warehouse.current(), Lake.current(), Tracking.current()
     recipe = narrow(TrainParameters, parameters)
     identity = steps.identify(recipe, warehouse)
     found = steps.resume(identity, recipe, tracking, str(flow_run.get_id()))
     try:
-        trials = _try(found, parameters, recipe, warehouse, tracking)
+        lesson = teach(identity, recipe, warehouse, lake)
+        given = {"recipe": recipe, "warehouse": warehouse, "lesson": lesson, "lake": lake}
+        trials = _try(found, parameters, recipe, given, tracking)
         result = steps.conclude(found, recipe, trials, tracking)
     except Exception:
         fits.give_up(found, tracking)
@@ -47,7 +52,7 @@ def _try(
     search: Series[Trial],
     parameters: SearchParameters,
     recipe: TrainParameters,
-    warehouse: Warehouse,
+    given: dict[str, Any],
     tracking: Tracking,
 ) -> list[Trial]:
     """Return the trials of a search, those that ended before among them."""
@@ -62,8 +67,8 @@ def _try(
         if number is None:
             return None
         choice = tuning.propose(recipe, number, ended, running)
-        given = {"recipe": recipe, "number": number, "choice": choice, "past": tuple(ended)}
-        return Attempt(f"trial-{number}", choice, {**given, "warehouse": warehouse})
+        own = {"number": number, "choice": choice, "past": tuple(ended)}
+        return Attempt(f"trial-{number}", choice, given | own)
 
     with progress("Searching", parameters.trials, "trials") as advance:
         advance(len(before))

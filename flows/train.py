@@ -31,8 +31,9 @@ def train(parameters: TrainParameters = TrainParameters()) -> TrainResult | None
     if result is None:
         trained = steps.find_trained(identity, lake)
         if trained is None:
-            steps.teach(identity, parameters, warehouse, lake)
-            fitted = steps.fit(identity, parameters, warehouse, lake, tracking, str(flow_run.get_id()))
+            lesson = steps.teach(identity, parameters, warehouse, lake)
+            run = str(flow_run.get_id())
+            fitted = steps.fit(identity, lesson, parameters, warehouse, lake, tracking, run)
             trained = steps.keep(fitted, lake)
         result = steps.publish(trained, lake, tracking)
     workers.dismiss_helpers(identity, parameters)

@@ -62,10 +62,10 @@ def identify(parameters: CurveParameters, warehouse: Warehouse) -> str:
         RowsError: The rows cannot be trained on, or a share of them lacks a class.
     """
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    shares.check(chosen, parameters.shares, parameters.seeds)
+    shares.check(chosen.train.targets, parameters.shares, parameters.seeds)
     anywhere = narrow(FitParameters, parameters).model_copy(update={"require_gpu": False})
     modules = *material.CODE, outcome, shares
-    return fingerprint(rows.digest(chosen), anywhere, *modules, packages=series.PACKAGES)
+    return fingerprint(chosen.digest, anywhere, *modules, packages=series.PACKAGES)
 
 
 @step
@@ -83,8 +83,7 @@ def attempt(recipe: FitParameters, point: Point, warehouse: Warehouse) -> Fit:
     """
     chosen = shares.part(series.begin_work(recipe, warehouse), point.share, point.seed)
     whole = narrow(TrainParameters, recipe).model_copy(update={"seed": point.seed})
-    count = int((chosen["split"] == "train").sum())
-    return Fit(point=point, rows=count, **dict(outcome.learn(whole, chosen)))
+    return Fit(point=point, rows=len(chosen.train), **dict(outcome.learn(whole, chosen)))
 
 
 @step

@@ -34,7 +34,7 @@ def batches(
             yield tokens.block(rows), targets[rows]
 
     signature = (
-        tf.TensorSpec((None, None, *tokens.values.shape[1:]), tokens.values.dtype),
+        tf.TensorSpec((None, None, *tokens.values.shape[1:]), tokens.dtype),
         tf.TensorSpec((None, targets.shape[1]), tf.float32),
     )
     dataset = tf.data.Dataset.from_generator(made, output_signature=signature)

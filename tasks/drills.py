@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import tasks.phrases as phrases
 import tasks.vocabulary as vocabulary
 from tasks.labelling import LABELS, NEGATIVE, NEUTRAL, POSITIVE
-from tasks.tokens import Tokens, encode
+from tasks.tokens import encode
 from tasks.training import Examples, TrainParameters
 from tasks.vocabulary import Words
 
@@ -77,15 +77,8 @@ def add(train: Examples, tokenizer: "Tokenizer", seed: int, share: float = SHARE
         seed: Of the drills.
         share: How many, as a share of the rows.
     """
-    made = sentences(seed, round(share * len(train.targets)))
-    new = encode(tokenizer, made.texts)
-    tokens = Tokens(
-        np.concatenate([train.tokens.values, new.values]),
-        np.concatenate([train.tokens.lengths, new.lengths]),
-    )
-    targets = np.concatenate([train.targets, made.answers.argmax(axis=1).astype(np.int8)])
-    answers = np.concatenate([train.distributions(), made.answers])
-    return Examples(tokens, targets, answers, made_up=len(made.texts))
+    made = sentences(seed, round(share * (len(train.targets) - train.made_up)))
+    return train.with_made_up(encode(tokenizer, made.texts), made.answers)
 
 
 def sentences(seed: int, count: int) -> Sentences:

@@ -1,8 +1,8 @@
 """The encoder: BERT as it lies in a tokenizer's folder, as a Keras graph that classifies."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.dataset import groups
+from tasks.disk import blank
 from tasks.labelling import LABELS
 from tasks.tokens import WEIGHTS_FILE, TokenizerError, Tokens
 
@@ -124,22 +125,23 @@ def build_encoder(folder: Path, config: EncoderConfig, trained_layers: int) -> E
     return Encoder(lower, keras.Model(states, logits, name="encoder"))
 
 
-def read_states(lower: "keras.Model", tokens: Tokens) -> Tokens:
+def read_states(
+    lower: "keras.Model", tokens: Tokens, on_step: Callable[[int], None] = lambda steps: None
+) -> Tokens:
     """Return what the lower layers make of texts, once for all epochs, in a file that goes with it.
 
     Args:
         lower: See `Encoder`.
         tokens: n encoded texts.
+        on_step: Called after each batch with 1.
 
     Returns:
         States, float16 (total, D), in the place of the ids.
     """
-    shape = len(tokens.values), lower.output.shape[-1]
-    with TemporaryFile() as file:
-        states = np.memmap(file, np.float16, "w+", shape=shape)
-    found = Tokens(states, tokens.lengths)
+    found = Tokens(blank((len(tokens.values), lower.output.shape[-1]), np.float16), tokens.lengths)
     for rows in groups(tokens.lengths, AT_ONCE):
         found.put(rows, lower.predict_on_batch(tokens.block(rows)))
+        on_step(1)
     return found
 
 

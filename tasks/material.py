@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from tasks import (
@@ -12,6 +11,8 @@ from tasks import (
     dataset,
     device,
     drills,
+    encoder,
+    excerpts,
     network,
     optimizer,
     phrases,
@@ -20,6 +21,7 @@ from tasks import (
     training,
     vocabulary,
 )
+from tasks.rows import Labelled
 from tasks.strategy import Crew
 from tasks.trained import Lesson
 from tasks.training import Examples, TrainParameters
@@ -27,8 +29,11 @@ from tasks.training import Examples, TrainParameters
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-CODE = cleaning, dataset, device, drills, network, optimizer, phrases, tokens, training, vocabulary
+COMMON = cleaning, dataset, device, optimizer, tokens, training
+CODE = *COMMON, drills, network, phrases, vocabulary
 """Modules that decide what comes of a fit without a teacher."""
+TAUGHT = encoder, excerpts, teacher
+"""Modules that, with the common ones, decide what a teacher says."""
 
 
 class Material(NamedTuple):
@@ -41,7 +46,7 @@ class Material(NamedTuple):
     embeddings: NDArray[np.float32] | None
 
 
-def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
+def prepare(parameters: TrainParameters, chosen: Labelled) -> Material:
     """Return labelled rows as numbers, with the tokenizer that made them so.
 
     Args:
@@ -52,8 +57,7 @@ def prepare(parameters: TrainParameters, chosen: pl.DataFrame) -> Material:
     tokenizer = tokens.build_tokenizer(source, parameters.max_tokens)
     size = tokenizer.get_vocab_size()
     train, validation = (
-        Examples(tokens.encode(tokenizer, part["text"]), part["target"].to_numpy())
-        for part in (chosen.filter(pl.col("split") == split) for split in ("train", "validation"))
+        Examples(tokens.encode(tokenizer, part), part.targets) for part in (chosen.train, chosen.validation)
     )
     embeddings = tokens.word_embeddings(source, size) if parameters.network == "pooled" else None
     return Material(tokenizer, train, validation, size, embeddings)
@@ -71,11 +75,11 @@ def complete(
         crew: See `tasks.training.fit_network`.
     """
     train = material.train
-    soft = lesson.soft if lesson is not None else None
     if crew is not None:
-        soft = crew.share(soft)
-    if soft is not None:
-        train = replace(train, soft=teacher.blend(train, soft))
-    if drills.wanted(parameters, len(train.targets)):
+        lesson = crew.share(lesson)
+    if lesson is not None:
+        train = replace(train, soft=teacher.blend(train, lesson.soft))
+        train = train.with_made_up(excerpts.cut(train.tokens, material.tokenizer), lesson.excerpts)
+    if drills.wanted(parameters, len(material.train.targets)):
         train = drills.add(train, material.tokenizer, parameters.seed)
     return material._replace(train=train)

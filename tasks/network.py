@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.labelling import LABELS
+from tasks.tokens import WIDTH
 
 if TYPE_CHECKING:
     import keras
@@ -54,11 +55,11 @@ def _pooled(
     from keras import initializers, layers
 
     width, start = (
-        (384, "uniform") if embeddings is None else (embeddings.shape[1], initializers.Constant(embeddings))
+        (WIDTH, "uniform") if embeddings is None else (embeddings.shape[1], initializers.Constant(embeddings))
     )
     hidden = layers.Embedding(vocabulary_size, width, embeddings_initializer=start)(ids)
     hidden = layers.Dropout(0.15, noise_shape=(None, None, 1))(hidden)  # whole words
-    hidden = layers.SpatialDropout1D(0.2)(hidden)
+    hidden = layers.SpatialDropout1D(0.05)(hidden)
     hidden = layers.Bidirectional(layers.LSTM(96, return_sequences=True))(hidden)
     hidden = layers.Dropout(0.4)(_pool(layers.Dropout(0.3)(hidden)))
     hidden = layers.Dropout(0.2)(layers.Dense(64, activation="relu")(hidden))

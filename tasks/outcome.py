@@ -5,13 +5,14 @@ from time import monotonic, process_time
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.training as training
 from tasks import material
 from tasks.device import TrainingError
 from tasks.evaluation import evaluate
+from tasks.rows import Labelled
+from tasks.trained import Lesson
 from tasks.training import Epoch, NotANumberError, State, TrainParameters
 
 
@@ -46,14 +47,18 @@ class _Pruned(Exception):  # noqa: N818 - it says what is done, and nothing is w
 
 
 def learn(
-    recipe: TrainParameters, chosen: pl.DataFrame, prunes: Callable[[Sequence[Epoch]], bool] = lambda _: False
+    recipe: TrainParameters,
+    chosen: Labelled,
+    prunes: Callable[[Sequence[Epoch]], bool] = lambda _: False,
+    lesson: Lesson | None = None,
 ) -> Outcome:
-    """Fit a network without a teacher and return how it went.
+    """Fit a network and return how it went.
 
     Args:
         recipe: How.
         chosen: See `tasks.rows.labelled_rows`.
         prunes: Tells after each epoch, from the history, whether to cut the fit short.
+        lesson: What a teacher says of the rows.
     """
     import keras
 
@@ -71,7 +76,7 @@ def learn(
         return Outcome(epochs=history, seconds=took, cpu_seconds=worked, **how)
 
     keras.utils.clear_session()  # the process may have fitted others before
-    numbers = material.complete(recipe, material.prepare(recipe, chosen))
+    numbers = material.complete(recipe, material.prepare(recipe, chosen), lesson)
     try:
         model, _, stopped = training.fit(recipe, *numbers[1:], on_epoch=on_epoch)
     except _Pruned:

@@ -1,5 +1,6 @@
 """Runs: what MLflow is told of a fit, while it goes on and when it is done."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,12 +8,14 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import polars as pl
 
 from blocks.role import ROOT
 from blocks.tracking import Tracking, one_attempt
 from blocks.warehouse import Warehouse
 from tasks import figures, registry, rows
+from tasks.labelling import LABELS
 from tasks.progress import logger
 from tasks.trained import Fit, Trained
 from tasks.training import Epoch
@@ -171,22 +174,28 @@ def _code(folder: Path) -> str:
     return str(folder / "containers")
 
 
-def describe_rows(chosen: pl.DataFrame, warehouse: Warehouse) -> dict[str, dict[str, str]]:
+def describe_rows(chosen: rows.Labelled, warehouse: Warehouse) -> dict[str, dict[str, str]]:
     """Return which rows are used, as MLflow datasets."""
     from mlflow.data import polars_dataset
     from mlflow.data.code_dataset_source import CodeDatasetSource
 
     described: dict[str, dict[str, Any]] = {}
-    for split, context in (("train", "training"), ("validation", "validation")):
-        part = chosen.filter(pl.col("split") == split).select("id", "text", "target")
+    columns = pl.DataFrame(schema={"id": pl.String, "text": pl.String, "target": pl.Int8})
+    for context, split, part in (
+        ("training", "train", chosen.train),
+        ("validation", "validation", chosen.validation),
+    ):
         logged = polars_dataset.from_polars(
-            part,
+            columns,
             source=CodeDatasetSource({"table": warehouse.table, "split": split}),
             targets="target",
             name=f"{warehouse.table}.{split}",
-            digest=rows.digest(part)[:32],
+            digest=part.digest[:32],
         )
-        described[context] = dict(logged.to_dict())
+        count, labels = len(part.targets), np.bincount(part.targets, minlength=len(LABELS))
+        profile = {"num_rows": count, "num_elements": count * columns.width}
+        profile |= dict(zip(LABELS, labels.tolist(), strict=True))
+        described[context] = {**logged.to_dict(), "profile": json.dumps(profile)}
     return described
 
 

@@ -6,9 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import tasks.outcome as outcome
 import tasks.tuning as tuning
+from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
-from tasks import figures, material, rows, series, train
+from tasks import figures, material, rows, series, train, trained
 from tasks.fingerprint import fingerprint
 from tasks.series import Series, SeriesError
 from tasks.step import step
@@ -55,8 +56,8 @@ def identify(recipe: TrainParameters, warehouse: Warehouse) -> str:
     """
     chosen = rows.read_labelled(warehouse, recipe.labels)
     anywhere = recipe.model_copy(update={"require_gpu": False})
-    modules = *material.CODE, outcome, tuning
-    return fingerprint(rows.digest(chosen), anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
+    modules = *material.CODE, *material.TAUGHT, outcome, tuning
+    return fingerprint(chosen.digest, anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
 
 
 @step
@@ -67,7 +68,13 @@ def resume(identity: str, recipe: TrainParameters, tracking: Tracking, flow_run:
 
 @step
 def attempt(
-    recipe: TrainParameters, number: int, choice: Choice, past: Sequence[Trial], warehouse: Warehouse
+    recipe: TrainParameters,
+    number: int,
+    choice: Choice,
+    past: Sequence[Trial],
+    warehouse: Warehouse,
+    lesson: str | None,
+    lake: Lake,
 ) -> Trial:
     """Fit a network by a choice, cut short if that leads nowhere, and return how it went.
 
@@ -77,13 +84,16 @@ def attempt(
         choice: What is.
         past: Trials that had ended when this one began: those that it is compared with.
         warehouse: Where the rows are.
+        lesson: Of the teacher, see `tasks.train.teach`.
+        lake: Where the lesson is.
 
     Raises:
         TrainingError: There is no GPU although one is required.
     """
     chosen = series.begin_work(recipe, warehouse)
     tried = recipe.model_copy(update=choice.model_dump())
-    found = outcome.learn(tried, chosen, Judge(recipe, choice, past).prunes)
+    said = trained.find_lesson(lake, lesson) if lesson else None
+    found = outcome.learn(tried, chosen, Judge(recipe, choice, past).prunes, said)
     return Trial(number=number, choice=choice, **dict(found))
 
 

@@ -8,7 +8,6 @@ import os
 from threading import Thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.tracking import Tracking, one_attempt
@@ -135,7 +134,7 @@ def end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def begin_work(recipe: FitParameters, warehouse: Warehouse) -> pl.DataFrame:
+def begin_work(recipe: FitParameters, warehouse: Warehouse) -> rows.Labelled:
     """Make a process ready for a fit and return the rows, see `tasks.rows.labelled_rows`.
 
     Raises:

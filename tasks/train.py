@@ -1,6 +1,7 @@
 """The steps of the flow `train`: rows, fit, lake, version."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, time_ns
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import tasks.bundle as bundle
 import tasks.dataset as dataset
 import tasks.encoder as encoder
+import tasks.excerpts as excerpts
 import tasks.material as material
 import tasks.quantization as quantization
 import tasks.strategy as strategy
@@ -63,9 +65,9 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
         RowsError: The rows cannot be trained on.
     """
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    modules = *material.CODE, bundle, encoder, material, quantization, strategy, teacher
+    modules = *material.CODE, *material.TAUGHT, bundle, material, quantization, strategy
     recipe = parameters.model_copy(update={"require_gpu": False})
-    return fingerprint(rows.digest(chosen), recipe, *modules, packages=PACKAGES)
+    return fingerprint(chosen.digest, recipe, *modules, packages=PACKAGES)
 
 
 @step
@@ -89,12 +91,19 @@ def find_trained(identity: str, lake: Lake) -> Trained | None:
 
 
 @step
-def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake: Lake) -> float | None:
-    """Fine-tune the teacher, or go on where that was killed, and keep what it says of the rows.
+def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake: Lake) -> str | None:
+    """See to it that the lake has what a teacher says of the rows: from before, or by fine-tuning one.
+
+    What was cut short goes on.
+
+    Args:
+        identity: Of the fit, by which helpers know that it is theirs.
+        parameters: The recipe.
+        warehouse: Where the rows are.
+        lake: Where the lesson is to be.
 
     Returns:
-        Its macro recall on the validation rows; None without a teacher: none is wanted, or the tokenizer
-        brings none.
+        Identity of the lesson; None without a teacher: none is wanted, or the tokenizer brings none.
 
     Raises:
         TrainingError: There is no GPU although one is required, or the loss became NaN.
@@ -103,37 +112,56 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
     config = teacher.find_encoder(parameters, source)
     if config is None:
         return None
-    if (kept := trained.find_lesson(lake, identity)) is not None:
-        return kept.macro_recall
-    _, crew = workers.call(parameters, identity, "teach")
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    numbers = material.prepare(parameters, chosen)
+    subject = parameters.model_dump(include={"labels", "tokenizer", "max_tokens", "precision"})
+    lesson = fingerprint(chosen.digest, subject, *material.COMMON, *material.TAUGHT, packages=PACKAGES)
+    kept = trained.find_lesson(lake, lesson)
+    if kept is None:
+        _, crew = workers.call(parameters, identity, "teach")
+        numbers = material.prepare(parameters, chosen)
+        found = checkpoint.find_checkpoint(lake, trained.checkpoint_key(lesson))
+        kept = _teach(source, config, numbers, found[0] if found else None, lesson, lake, parameters, crew)
+        trained.write_lesson(lake, lesson, kept)
+    trained.remove_scratch(lake, lesson)
+    logger().info("The teacher has a macro recall of %.3f on the validation rows", kept.macro_recall)
+    return lesson
+
+
+def _teach(
+    source: Path,
+    config: encoder.EncoderConfig,
+    numbers: material.Material,
+    state: State | None,
+    lesson: str,
+    lake: Lake,
+    parameters: TrainParameters,
+    crew: strategy.Crew | None,
+) -> Lesson:
     train, validation = numbers.train, numbers.validation
-    key = trained.checkpoint_key(identity, "teacher")
-    found = checkpoint.find_checkpoint(lake, key)
-    state = found[0] if found else None
-    recipe = teacher.recipe(parameters.seed)
+    pieces = excerpts.cut(train.tokens, numbers.tokenizer)
+    recipe = teacher.recipe()
     steps = dataset.number_of_batches(train.tokens, recipe.batch_size)
+    texts = train.tokens, validation.tokens, pieces
+    reading = sum(dataset.number_of_batches(some, encoder.AT_ONCE) for some in texts)
 
     def on_epoch(state: State) -> None:
-        checkpoint.write_checkpoint(lake, key, state)
+        checkpoint.write_checkpoint(lake, trained.checkpoint_key(lesson), state)
         logger().info("Epoch %s of %s of the teacher", len(state.history), recipe.epochs)
 
-    with progress("Teaching", steps * recipe.epochs, "batches") as advance:
+    with progress("Teaching", reading + steps * recipe.epochs, "batches") as advance:
         advance(steps * (len(state.history) if state else 0))
-        soft, answers = teacher.teach(
-            *(source, config, train, validation, parameters.seed, state, advance),
+        taught = teacher.teach(
+            *(source, config, train, validation, pieces, state, advance),
             *(workers.unrepeated(on_epoch, crew), parameters.precision, crew),
         )
-    lesson = Lesson(soft, quantization.macro_recall(answers, validation.targets))
-    trained.write_lesson(lake, identity, lesson)
-    logger().info("The teacher has a macro recall of %.3f on the validation rows", lesson.macro_recall)
-    return lesson.macro_recall
+    macro_recall = quantization.macro_recall(taught.validation, validation.targets)
+    return Lesson(taught.train, taught.excerpts, macro_recall)
 
 
 @step
 def fit(
     identity: str,
+    lesson: str | None,
     parameters: TrainParameters,
     warehouse: Warehouse,
     lake: Lake,
@@ -146,9 +174,8 @@ def fit(
         TrainingError: There is no GPU although one is required, or the loss became NaN.
     """
     place, crew = workers.call(parameters, identity, "fit")
-    frame = rows.read_rows(warehouse, "train", "validation")
-    chosen = rows.labelled_rows(frame, parameters.labels)
-    key = trained.checkpoint_key(identity, "network")
+    chosen = rows.read_labelled(warehouse, parameters.labels)
+    key = trained.checkpoint_key(identity)
     found = checkpoint.find_checkpoint(lake, key)
     if found is None:
         begun = Fit(
@@ -164,7 +191,7 @@ def fit(
     else:
         state, stand = found[0], Stand.model_validate_json(found[1])
         logger().info("A fit like this was cut short after epoch %s: it goes on.", len(state.history))
-    lesson = trained.find_lesson(lake, identity)
+    said = trained.find_lesson(lake, lesson) if lesson else None
     logger().info(
         "Training the %s network on %s labels with %s", parameters.network, parameters.labels, place
     )
@@ -180,19 +207,17 @@ def fit(
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             logger().info("Epoch %s of %s: %s", number, parameters.epochs, shown)
 
-        made = _fit(
-            parameters, chosen, lesson, Path(scratch), state, workers.unrepeated(on_epoch, crew), crew
-        )
+        made = _fit(parameters, chosen, said, Path(scratch), state, workers.unrepeated(on_epoch, crew), crew)
         return Fitted(
             Trained(
                 fit=stand.fit,
-                rows=len(chosen.filter(pl.col("split") == "train")),
+                rows=len(chosen.train),
                 epochs=made.history,
                 ends=stand.ends,
                 stopped=made.stopped,
                 quantization=made.quantization,
-                teacher=lesson.macro_recall if lesson else None,
-                scores=_validate(made.predictor, frame),
+                teacher=said.macro_recall if said else None,
+                scores=_validate(made.predictor, chosen.judging),
                 seconds=monotonic() - began,
                 digest=made.predictor.digest,
             ),
@@ -256,7 +281,7 @@ class _Made(NamedTuple):
 
 def _fit(
     parameters: TrainParameters,
-    chosen: pl.DataFrame,
+    chosen: rows.Labelled,
     lesson: Lesson | None,
     folder: Path,
     state: State | None,
@@ -282,11 +307,11 @@ def _fit(
         )
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")
-    texts, targets = rows.texts_and_targets(chosen, "validation")
-    predictor = bundle.write_bundle(model, numbers.tokenizer, folder, metadata, texts[:PROBES])
+    held = chosen.validation
+    predictor = bundle.write_bundle(model, numbers.tokenizer, folder, metadata, list(islice(held, PROBES)))
     kept = quantization.describe(predictor, folder)
     if parameters.int8:
-        predictor, kept = quantization.quantize_bundle(folder, predictor, texts, targets)
+        predictor, kept = quantization.quantize_bundle(folder, predictor, held, held.targets)
         logger().info("Kept %s", kept)
     return _Made(predictor, ended.history, stopped, kept)
 
@@ -296,7 +321,7 @@ def now() -> int:
     return time_ns() // 1_000_000
 
 
-def _validate(predictor: Predictor, frame: pl.DataFrame) -> tuple[Scores, ...]:
+def _validate(predictor: Predictor, judging: rows.Part) -> tuple[Scores, ...]:
     """Score the exported bundle on the validation rows, once for each kind of labels that they have."""
-    part = frame.filter(pl.col("split") == "validation")
-    return score_kinds(predictor.probabilities(part["text"].to_list()), part)
+    labels = pl.DataFrame({rows.COLUMN[kind]: found[judging.order] for kind, found in judging.labels.items()})
+    return score_kinds(predictor.probabilities(judging), labels.select(pl.all().replace(-1, None)))

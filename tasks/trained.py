@@ -2,7 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Lesson(NamedTuple):
 
     soft: NDArray[np.float32]
     """float32 (n, 3), how probable each label of a training row is."""
+    excerpts: NDArray[np.float32]
+    """float32 (m, 3), the same of each excerpt, see `tasks.excerpts.cut`."""
     macro_recall: float
     """Its own, on the validation rows."""
 
@@ -117,19 +119,25 @@ def fetch_bundle(lake: Lake, trained: Trained, folder: Path) -> Path:
 
 
 def write_lesson(lake: Lake, identity: str, lesson: Lesson) -> None:
-    """Keep what the teacher says until the network has learned it."""
+    """Keep what a teacher says, for all networks that are to learn it.
+
+    Args:
+        lake: Where to.
+        identity: Fingerprint of what the lesson depends on.
+        lesson: What it says.
+    """
     buffer = BytesIO()
-    np.savez(buffer, soft=lesson.soft, macro_recall=lesson.macro_recall)
+    np.savez(buffer, soft=lesson.soft, excerpts=lesson.excerpts, macro_recall=lesson.macro_recall)
     lake.write(lesson_key(identity), buffer.getvalue())
 
 
 def find_lesson(lake: Lake, identity: str) -> Lesson | None:
-    """Return what the teacher said, or None if it did not come to that, or what there is cannot be read."""
+    """Return what a teacher said, or None if it did not come to that, or what there is cannot be read."""
     if not lake.exists(lesson_key(identity)):
         return None
     try:
         with np.load(BytesIO(lake.read(lesson_key(identity)))) as arrays:
-            return Lesson(arrays["soft"], float(arrays["macro_recall"]))
+            return Lesson(arrays["soft"], arrays["excerpts"], float(arrays["macro_recall"]))
     except DAMAGED:
         return None
 
@@ -140,13 +148,13 @@ def remove_scratch(lake: Lake, identity: str) -> None:
 
 
 def lesson_key(identity: str) -> str:
-    """Return where the lake has what the teacher says."""
-    return f"{_scratch(identity)}/lesson.npz"
+    """Return where the lake has what a teacher says."""
+    return f"lessons/{identity}.npz"
 
 
-def checkpoint_key(identity: str, of: Literal["teacher", "network"]) -> str:
-    """Return where the lake has how far a fit has come."""
-    return f"{_scratch(identity)}/{of}.npz"
+def checkpoint_key(identity: str) -> str:
+    """Return where the lake has how far a fit has come, of a network or of a teacher."""
+    return f"{_scratch(identity)}/state.npz"
 
 
 def _scratch(identity: str) -> str:

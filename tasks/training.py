@@ -43,7 +43,7 @@ class FitParameters(BaseModel):
     max_tokens: int = Field(default=MAX_TOKENS, ge=8, description="Longer texts are cut.")
     epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Peak of the schedule.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="Peak of the schedule.")
     drills: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="Learn made-up sentences beside the rows; auto: where people labelled 10,000 or more.",
@@ -97,6 +97,20 @@ class Examples:
     def distributions(self) -> NDArray[np.float32]:
         """Return what to answer, float32 (n, 3)."""
         return np.eye(len(LABELS), dtype=np.float32)[self.targets] if self.soft is None else self.soft
+
+    def with_made_up(self, tokens: Tokens, answers: NDArray[np.float32]) -> "Examples":
+        """Return these and after them texts that are no rows.
+
+        Args:
+            tokens: m encoded texts.
+            answers: float32 (m, 3), how probable each label is.
+        """
+        return Examples(
+            self.tokens + tokens,
+            np.concatenate([self.targets, answers.argmax(axis=1).astype(np.int8)]),
+            np.concatenate([self.distributions(), answers]),
+            self.made_up + len(answers),
+        )
 
     def log_prior(self) -> NDArray[np.float32]:
         """Return the log frequency of each label in the rows, float32 (3,); 0 for one that does not occur.

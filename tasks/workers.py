@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from blocks.role import BlockError
 from blocks.warehouse import Warehouse
-from tasks import rows, teacher, tokens, training
+from tasks import excerpts, rows, teacher, tokens, training
 from tasks.device import TrainingError, prepare_device
 from tasks.material import complete, prepare
 from tasks.progress import logger
@@ -38,7 +38,7 @@ def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse)
     found_device, crew = devices(parameters)
     assert crew is not None
     logger().info("Worker %s of %s helps with %s", crew.worker, crew.workers, found_device)
-    chosen = rows.labelled_rows(rows.read_rows(warehouse, "train", "validation"), parameters.labels)
+    chosen = rows.read_labelled(warehouse, parameters.labels)
     material = prepare(parameters, chosen)
     while (job := crew.share()).name != "end":
         if job.identity != identity:
@@ -50,8 +50,9 @@ def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse)
             source = tokens.tokenizer_folder(parameters.tokenizer)
             config = teacher.find_encoder(parameters, source)
             assert config is not None
+            pieces = excerpts.cut(material.train.tokens, material.tokenizer)
             teacher.teach(
-                *(source, config, material.train, material.validation, parameters.seed),
+                *(source, config, material.train, material.validation, pieces),
                 precision=parameters.precision,
                 crew=crew,
             )

@@ -47,7 +47,7 @@ def test_all_is_measured(tmp_path: Path) -> None:
         ("training", "stacked against the reference"): {"least": 15},
         ("training", "pooled, share of TensorFlow's peak"): {"least": 50},
         ("tokenising", "20,000 tweets"): {"least": pytest.approx(16_667, rel=1e-3)},
-        ("tokenising", "memory, 20,000 tweets"): {"most": 500},
+        ("tokenising", "growth from 10,000 rows"): {"most": 100},
         (process, "int8 bundle, p50"): {"most": 0.5},
         (process, "int8 bundle, p99"): {"most": 3},
         (process, "int8 bundle, batches of 64"): {"least": 6000},

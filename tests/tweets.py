@@ -14,6 +14,8 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+from tasks.rows import LabelKind, Labelled, labelled_rows
+
 TELLING = (("noon", "tuesday"), ("hate", "terrible"), ("love", "great"))
 """Words of the neutral, negative and positive rows."""
 FILLING = "the train is here again and we saw that film with a friend of ours in town".split()
@@ -53,6 +55,13 @@ def tweets(train: int = 240, validation: int = 60, test: int = 120, seed: int = 
         },
         schema_overrides={"username": pl.String, "label": pl.Int8, "human_label": pl.Int8},
     )
+
+
+def chosen(rows: pl.DataFrame, labels: LabelKind, batch: int = 50_000) -> Labelled:
+    """Return rows as training reads them, in batches of so many."""
+    read = rows.select("id", "text", "label", "human_label", "split")
+    parts = (read.filter(pl.col("split") == split).iter_slices(batch) for split in ("train", "validation"))
+    return labelled_rows(*parts, labels)
 
 
 def tiny_tokenizer(folder: Path, encoder: bool = False) -> str:

@@ -9,7 +9,8 @@ The folder holds
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Predictor:
                 f"{len(self.labels)} labels. {_REMEDY}"
             )
 
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def probabilities(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Return the probability of each label for each text.
 
         Args:
@@ -78,11 +79,14 @@ class Predictor:
         Raises:
             TypeError: An element is not a string.
         """
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"Text {index} is of type {type(text).__name__}: give a string instead.")
-        parts = [self._predict(texts[start : start + WINDOW]) for start in range(0, len(texts), WINDOW)]
-        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *parts])
+        coming = enumerate(texts)
+        parts = [np.empty((0, len(self.labels)), np.float32)]
+        while window := list(islice(coming, WINDOW)):
+            for index, text in window:
+                if not isinstance(text, str):
+                    raise TypeError(f"Text {index} is of type {type(text).__name__}: give a string instead.")
+            parts.append(self._predict([text for _, text in window]))
+        return np.concatenate(parts)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Return each text's most probable `label` (str) and every `p_<label>` (float), see `columns`."""

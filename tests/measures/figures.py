@@ -25,7 +25,7 @@ class Size:
         padded: Wordpieces to which the reference pads.
         side: Rows and columns of the matrices that give the machine's peak.
         tokenised: Tweets to tokenise.
-        held: Tweets whose memory is measured while they become wordpieces.
+        held: Rows whose memory is measured on the way from the warehouse into training: few and many.
         seconds: For each server in a round.
         mlflow: Whether MLflow's server is measured, which takes long to start.
     """
@@ -37,13 +37,13 @@ class Size:
     padded: int = 512
     side: int = 2048
     tokenised: int = 100_000
-    held: int = 100_000
+    held: tuple[int, int] = (200_000, 400_000)
     seconds: float = 0.6
     mlflow: bool = False
 
 
 QUICK = Size()
-FULL = Size(rounds=7, steps=(3, 12, 48), held=1_000_000, seconds=2, mlflow=True)
+FULL = Size(rounds=7, steps=(3, 12, 48), held=(100_000, 1_000_000), seconds=2, mlflow=True)
 SMOKE = Size(
     rounds=1,
     rows=200,
@@ -52,7 +52,7 @@ SMOKE = Size(
     padded=48,
     side=64,
     tokenised=20_000,
-    held=20_000,
+    held=(10_000, 40_000),
     seconds=0.02,
     mlflow=True,
 )

@@ -14,9 +14,8 @@ from blocks.warehouse import DuckDBWarehouse
 from tasks import drills, lexicons, material, phrases, tokens, train, vocabulary
 from tasks.behaviour import build_suite
 from tasks.labelling import LABELS, NEGATIVE, NEUTRAL, POSITIVE
-from tasks.rows import texts_and_targets
 from tasks.training import Examples, TrainParameters
-from tests.tweets import tiny_tokenizer, tweets
+from tests.tweets import chosen, tiny_tokenizer, tweets
 
 ALL = 100_000
 
@@ -160,14 +159,13 @@ def test_drills_come_after_the_rows_and_move_no_prior(tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_validation_rows_is_learned(tmp_path: Path) -> None:
-    frame = tweets().with_columns(target="label")
+    rows = chosen(tweets(), "textblob")
     recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path), drills="on")
-    before = material.prepare(recipe, frame)
+    before = material.prepare(recipe, rows)
     after = material.complete(recipe, before)
     assert after.validation is before.validation
     assert after.train.made_up == 120 == len(after.train.targets) - len(before.train.targets)
-    held, _ = texts_and_targets(frame, "validation")
-    assert not set(held) & set(drills.sentences(recipe.seed, ALL).texts)
+    assert not set(rows.validation) & set(drills.sentences(recipe.seed, ALL).texts)
 
 
 def test_who_is_drilled(tmp_path: Path) -> None:
@@ -177,7 +175,7 @@ def test_who_is_drilled(tmp_path: Path) -> None:
     assert drills.wanted(TrainParameters(drills="on"), 5)
     assert not drills.wanted(TrainParameters(labels="human", drills="off"), 50_000)
     off = TrainParameters(tokenizer=tiny_tokenizer(tmp_path), drills="off")
-    rows = material.prepare(off, tweets().with_columns(target="label"))
+    rows = material.prepare(off, chosen(tweets(), "textblob"))
     assert material.complete(off, rows).train is rows.train
 
 

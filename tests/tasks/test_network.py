@@ -44,7 +44,7 @@ def test_pooled_starts_from_the_embeddings_and_learns_them_further() -> None:
     assert embedding.trainable
 
 
-@pytest.mark.parametrize(("name", "width"), [("pooled", 384), ("stacked", 128)])
+@pytest.mark.parametrize(("name", "width"), [("pooled", 128), ("stacked", 128)])
 def test_without_embeddings_they_are_random(name: NetworkName, width: int) -> None:
     weights = build_network(name, VOCABULARY).get_weights()[0]
     assert weights.shape == (VOCABULARY, width)

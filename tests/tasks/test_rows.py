@@ -1,22 +1,28 @@
 """Rows: what is read from the warehouse, and what training refuses."""
 
+import gc
 import math
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
+from tasks import material
 from tasks.rows import (
     LabelKind,
     RowsError,
     digest,
     labelled_rows,
     read_held_out,
+    read_labelled,
     read_rows,
-    texts_and_targets,
 )
-from tests.tweets import tweets
+from tasks.training import TrainParameters
+from tests.tweets import chosen, tiny_tokenizer, tweets
 
 
 def test_rows_come_ordered_by_id_whatever_order_they_were_loaded_in(warehouse: DuckDBWarehouse) -> None:
@@ -99,14 +105,14 @@ def test_an_empty_table_cannot_be_trained_on(warehouse: DuckDBWarehouse) -> None
     kinds: tuple[LabelKind, ...] = ("textblob", "human")
     for kind in kinds:
         with pytest.raises(RowsError, match=r"all missing.*python -m flows\.etl"):
-            labelled_rows(read_rows(warehouse, "train", "validation"), kind)
+            read_labelled(warehouse, kind)
 
 
 def test_no_human_labels() -> None:
-    rows = tweets(train=30, validation=6).with_columns(human_label=pl.lit(None, pl.Int8))
+    rows = tweets(train=30, validation=6, test=0).with_columns(human_label=pl.lit(None, pl.Int8))
     with pytest.raises(RowsError, match=r"human label.*--source file --path F.*--labels textblob"):
-        labelled_rows(rows, "human")
-    assert len(labelled_rows(rows, "textblob")) == len(rows)
+        chosen(rows, "human")
+    assert [len(part) for part in chosen(rows, "textblob")] == [30, 6, 6]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,7 @@ def test_one_class_only(kind: LabelKind, column: str, name: str) -> None:
     label = {"negative": 1, "positive": 2}[name]
     rows = tweets(train=30, validation=6).with_columns(pl.lit(label, pl.Int8).alias(column))
     with pytest.raises(RowsError, match=rf"the {kind} labels .* all {name}: .*python -m flows\.etl"):
-        labelled_rows(rows, kind)
+        chosen(rows, kind)
 
 
 def test_a_second_class_in_the_validation_split_does_not_help() -> None:
@@ -124,7 +130,7 @@ def test_a_second_class_in_the_validation_split_does_not_help() -> None:
         label=pl.when(pl.col("split") == "train").then(0).otherwise(pl.col("label")).cast(pl.Int8)
     )
     with pytest.raises(RowsError, match="all neutral"):
-        labelled_rows(rows, "textblob")
+        chosen(rows, "textblob")
 
 
 def test_labels_outside_the_rows_to_train_on_count_as_missing() -> None:
@@ -132,13 +138,13 @@ def test_labels_outside_the_rows_to_train_on_count_as_missing() -> None:
         human_label=pl.when(pl.col("split") == "validation").then(pl.col("label")).cast(pl.Int8)
     )
     with pytest.raises(RowsError, match="all missing"):
-        labelled_rows(rows, "human")
+        chosen(rows, "human")
 
 
 def test_no_validation_rows() -> None:
     rows = tweets(train=1200, validation=0, test=0)
     with pytest.raises(RowsError, match=r"None of the 1,200 .*validation.*python -m flows\.etl"):
-        labelled_rows(rows, "textblob")
+        chosen(rows, "textblob")
 
 
 def test_no_validation_rows_with_a_label_of_the_kind() -> None:
@@ -146,20 +152,79 @@ def test_no_validation_rows_with_a_label_of_the_kind() -> None:
         human_label=pl.when(pl.col("split") == "train").then(pl.col("label")).cast(pl.Int8)
     )
     with pytest.raises(RowsError, match="None of the 30 labelled rows"):
-        labelled_rows(rows, "human")
+        chosen(rows, "human")
 
 
 def test_targets_are_the_labels_of_the_kind_asked_for() -> None:
     rows = tweets(train=30, validation=6, test=0).with_columns(
         human_label=pl.when(pl.col("human_label").is_not_null()).then(2 - pl.col("label")).cast(pl.Int8)
     )
-    weak, human = labelled_rows(rows, "textblob"), labelled_rows(rows, "human")
-    assert weak["target"].equals(rows["label"].alias("target"))
-    assert len(human) == len(rows) // 2 and human["target"].null_count() == 0
-    texts, targets = texts_and_targets(human, "validation")
-    expected = rows.filter(pl.col("split") == "validation").drop_nulls("human_label")
-    assert texts == expected["text"].to_list()
-    assert targets.tolist() == expected["human_label"].to_list() and targets.dtype == "int8"
+    weak, human = chosen(rows, "textblob"), chosen(rows, "human")
+    for found, column in ((weak, "label"), (human, "human_label")):
+        for part, split in ((found.train, "train"), (found.validation, "validation")):
+            expected = rows.filter(pl.col("split") == split).drop_nulls(column)
+            assert part.targets.dtype == "int8"
+            pairs = zip(part, part.targets.tolist(), strict=True)
+            assert sorted(pairs) == sorted(expected.select("text", column).rows())
+    assert len(human.train) + len(human.validation) == len(rows) // 2
+    assert sorted(human.judging) == sorted(rows.filter(pl.col("split") == "validation")["text"])
+    assert (human.judging.targets >= 0).sum() == len(human.validation)
+
+
+def test_rows_are_the_same_in_whatever_order_and_batches_they_come(tmp_path: Path) -> None:
+    made = tweets(train=200, validation=31, test=9)
+    whole = chosen(made, "human")
+    recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path), labels="human")
+    expected = material.prepare(recipe, whole)
+    for size in (1, 7, 64):
+        parts = chosen(made.sample(fraction=1, shuffle=True, seed=size), "human", size)
+        assert parts.digest == whole.digest
+        assert [list(part) for part in parts] == [list(part) for part in whole]
+        numbers = material.prepare(recipe, parts)
+        for part, same in ((numbers.train, expected.train), (numbers.validation, expected.validation)):
+            np.testing.assert_array_equal(part.tokens.values, same.tokens.values)
+            np.testing.assert_array_equal(part.tokens.lengths, same.tokens.lengths)
+            np.testing.assert_array_equal(part.targets, same.targets)
+    assert (
+        list(whole.train)
+        != made.filter(pl.col("split") == "train").drop_nulls("human_label")["text"].to_list()
+    )
+
+
+def test_texts_are_kept_to_the_letter() -> None:
+    odd = ["", "line\nand\r\nline", "\u2028 \x85 \x0b", "\N{GRINNING FACE} é", '"quoted" \\n']
+    made = tweets(train=30, validation=5, test=0)
+    made = made.with_columns(text=pl.Series([*odd, *made["text"][5:-5], *odd]))
+    found = chosen(made, "textblob", 3)
+    assert sorted(found.validation) == sorted(odd)
+    assert sorted(found.train) == sorted(made["text"][:30])
+
+
+def test_a_fingerprint_is_of_all_rows_with_a_label() -> None:
+    made = tweets(train=30, validation=6, test=3)
+    same = made.with_columns(split=pl.col("split").replace("test", "other"), tokens=pl.lit("other"))
+    unlabelled = made.filter(~((pl.col("split") == "train") & pl.col("human_label").is_null()))
+    assert chosen(made, "human").digest == chosen(same, "human").digest == chosen(unlabelled, "human").digest
+    others = [made[1:], made[:-4], made.with_columns(text=pl.col("text") + "!")]
+    others += [made.with_columns(label=(pl.col("label") + 1) % 3), unlabelled]
+    digests = {chosen(each, "textblob").digest for each in (made, *others)}
+    assert len(digests) == 1 + len(others)
+
+
+def test_a_batch_is_dropped_before_the_next_one_is_read() -> None:
+    alive: list[weakref.ref[pl.DataFrame]] = []
+
+    def batches(split: str) -> Iterator[pl.DataFrame]:
+        for start in range(0, 300, 10):
+            gc.collect()
+            assert sum(frame() is not None for frame in alive) <= 1
+            frame = tweets(train=300, validation=300, test=0).filter(pl.col("split") == split)[start:][:10]
+            alive.append(weakref.ref(frame))
+            yield frame
+            del frame
+
+    labelled = labelled_rows(batches("train"), batches("validation"), "textblob")
+    assert len(alive) == 60 and len(labelled.train) == 300
 
 
 def test_the_digest_tells_rows_apart() -> None:

@@ -4,29 +4,30 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import polars as pl
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from tasks import figures, report, shares
 from tasks.curve import CurveParameters, CurveResult
-from tasks.rows import RowsError, labelled_rows
+from tasks.rows import RowsError
 from tasks.shares import Fit, Level, Point, Spread
 from tests.tasks.test_figures import drawn
-from tests.tweets import tweets
+from tests.tweets import chosen, tweets
 
-CHOSEN = labelled_rows(tweets(train=200, validation=40), "textblob").filter(pl.col("split") != "test")
+CHOSEN = chosen(tweets(train=200, validation=40), "textblob", 30)
+TARGETS = CHOSEN.train.targets
 
 
-def ids(share: float, seed: int, split: str = "train") -> list[str]:
-    return shares.part(CHOSEN, share, seed).filter(pl.col("split") == split)["id"].to_list()
+def rows(share: float, seed: int, place: int = 0) -> list[int]:
+    return shares.part(CHOSEN, share, seed)[place].order.tolist()
 
 
 def fit(share: float, seed: int, recall: float | None, loss: float = 0.5) -> Fit:
     epochs = ({"val_loss": loss}, {"val_loss": loss + 0.1})
     how: Any = {"state": "complete"} if recall is not None else {"state": "failed", "reason": "too | little"}
-    point, rows = Point(share=share, seed=seed), round(200 * share)
-    return Fit(point=point, rows=rows, macro_recall=recall, epochs=epochs, cpu_seconds=seed, **how)
+    point, count = Point(share=share, seed=seed), round(200 * share)
+    return Fit(point=point, rows=count, macro_recall=recall, epochs=epochs, cpu_seconds=seed, **how)
 
 
 FITS = (
@@ -37,26 +38,26 @@ FITS = (
 
 def test_larger_shares_hold_the_smaller_ones_of_their_seed() -> None:
     for seed in (0, 1, 2):
-        parts = [ids(share, seed) for share in (0.001, 0.05, 0.1, 0.25, 0.5, 1)]
+        parts = [rows(share, seed) for share in (0.001, 0.05, 0.1, 0.25, 0.5, 1)]
         assert [len(part) for part in parts] == [1, 10, 20, 50, 100, 200]
         for smaller, larger in pairwise(parts):
             assert set(smaller) < set(larger)
-            assert larger == sorted(larger), "in the order of the table: share 1 is what is trained on"
-    assert ids(0.5, 1) == ids(0.5, 1)
-    assert 30 < len(set(ids(0.5, 1)) & set(ids(0.5, 2))) < 70, "by chance, half of them"
-    first_half = CHOSEN["id"].to_list()[:100]
-    assert 30 < len(set(ids(0.5, 1)) & set(first_half)) < 70
-    assert shares.part(CHOSEN, 1, 1).equals(CHOSEN)
+            assert [row for row in rows(1, seed) if row in larger] == larger, "share 1 is what is trained on"
+    assert rows(0.5, 1) == rows(0.5, 1)
+    assert 30 < len(set(rows(0.5, 1)) & set(rows(0.5, 2))) < 70, "by chance, half of them"
+    first_half = rows(1, 1)[:100]
+    assert 30 < len(set(rows(0.5, 1)) & set(first_half)) < 70
+    assert shares.part(CHOSEN, 1, 1).digest == CHOSEN.digest
 
 
 def test_all_are_judged_on_the_same_rows() -> None:
-    assert len(ids(1, 1, "validation")) == 40
-    assert ids(0.01, 1, "validation") == ids(0.5, 2, "validation") == ids(1, 1, "validation")
+    assert len(rows(1, 1, 1)) == 40
+    assert rows(0.01, 1, 1) == rows(0.5, 2, 1) == rows(1, 1, 1)
 
 
 def test_a_share_without_some_class_is_refused() -> None:
-    shares.check(CHOSEN, (0.25, 1), (1, 2, 3))
-    rare = CHOSEN.with_columns(target=pl.Series([2 if row == 7 else row % 2 for row in range(len(CHOSEN))]))
+    shares.check(TARGETS, (0.25, 1), (1, 2, 3))
+    rare = np.array([2 if row == 7 else row % 2 for row in range(200)], np.int8)
     said = "200 rows, but of the 20 of share 0.1 with seed 2, none is positive.*--shares from .*flows.etl"
     with pytest.raises(RowsError, match=said) as error:
         shares.check(rare, (0.1, 1), (1, 2))
@@ -65,7 +66,7 @@ def test_a_share_without_some_class_is_refused() -> None:
     shares.check(rare, (enough,), (1, 2))
     with pytest.raises(RowsError, match="none is positive"):
         shares.check(rare, (enough - 0.005,), (1, 2))
-    shares.check(CHOSEN.filter(pl.col("target") != 2), (0.25,), (1, 2))  # what nobody has cannot be lacking
+    shares.check(TARGETS[TARGETS != 2], (0.25,), (1, 2))  # what nobody has cannot be lacking
 
 
 def test_mean_and_standard_deviation_of_the_sample() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks import teacher, tokens
+from tasks import excerpts, teacher, tokens
 from tasks.device import TrainingError
 from tasks.encoder import encoder_config
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
@@ -34,14 +34,19 @@ def test_it_learns_and_its_answers_are_in_the_order_of_the_rows(
     train, validation = (examples(folder, 200, split) for split in ("train", "validation"))
     states: list[State] = []
     steps: list[int] = []
-    soft, answers = teacher.teach(folder, config, train, validation, 1, None, steps.append, states.append)
+    pieces = excerpts.cut(train.tokens, tokens.build_tokenizer(folder))
+    soft, said, answers = teacher.teach(
+        folder, config, train, validation, pieces, None, steps.append, states.append
+    )
+    assert (said.shape, said.dtype) == ((len(pieces.lengths), 3), np.float32)
     assert len(set(train.tokens.lengths.tolist())) > 2
     for given, rows in ((soft, train), (answers, validation)):
         assert (given.shape, given.dtype) == ((len(rows.targets), 3), np.float32)
         np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
         assert np.mean(given.argmax(axis=1) == rows.targets) > 0.9
-    again, _ = teacher.teach(folder, config, train, validation, 1, states[2])
-    np.testing.assert_array_equal(again, soft)
+    again = teacher.teach(folder, config, train, validation, pieces, states[2])
+    np.testing.assert_array_equal(again.train, soft)
+    np.testing.assert_array_equal(again.excerpts, said)
 
 
 def test_what_to_answer_is_the_label_and_what_the_teacher_says() -> None:
@@ -82,5 +87,6 @@ def test_a_teacher_that_cannot_learn_is_told(tmp_path: Path, monkeypatch: pytest
     folder = Path(tiny_tokenizer(tmp_path, encoder=True))
     config = encoder_config(folder)
     assert config is not None
+    train, validation = (examples(folder, 60, split) for split in ("train", "validation"))
     with pytest.raises(TrainingError, match="teacher in .* cannot be fine-tuned.*--teacher off"):
-        teacher.teach(folder, config, examples(folder, 60, "train"), examples(folder, 60, "validation"), 1)
+        teacher.teach(folder, config, train, validation, validation.tokens)

@@ -3,10 +3,10 @@
 import json
 import shutil
 import time
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from huggingface_hub import constants
 from hypothesis import given, settings
@@ -18,7 +18,9 @@ from tasks.cleaning import clean
 from tasks.tokens import (
     MAX_TOKENS,
     OFFLINE,
+    WIDTH,
     TokenizerError,
+    Tokens,
     build_tokenizer,
     encode,
     tokenizer_folder,
@@ -37,7 +39,7 @@ UNLIKE = "²³¹¼½¾\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 
 def rows(texts: list[str], tokenizer: Tokenizer = TOKENIZER) -> list[list[int]]:
     tokens = encode(tokenizer, texts)
-    assert (tokens.values.dtype, tokens.lengths.dtype) == (np.int32, np.int32)
+    assert (tokens.values.dtype, tokens.lengths.dtype) == (np.uint16, np.int32)
     assert tokens.lengths.sum() == len(tokens.values)
     return [part.tolist() for part in np.split(tokens.values, np.cumsum(tokens.lengths))[:-1]]
 
@@ -140,13 +142,27 @@ def test_embeddings_are_centred_and_scaled(tmp_path: Path) -> None:
     assert np.abs(embeddings.mean(axis=0)).max() < 1e-5
     assert embeddings.std() == pytest.approx(0.5, abs=1e-5)
     centred = matrix.astype(np.float32) - matrix.astype(np.float32).mean(axis=0)
-    np.testing.assert_allclose(embeddings / embeddings[0, 0], centred / centred[0, 0], rtol=1e-3)
+    distances = (np.linalg.norm(each[:, None] - each, axis=2) for each in (embeddings, centred))
+    one, other = (each / each[0, 1] for each in distances)
+    np.testing.assert_allclose(one, other, atol=1e-3)  # turned, but no wordpiece is nearer to another
+
+
+def test_wide_embeddings_keep_what_varies_most(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    told = random.normal(0, 5, (500, WIDTH)) @ random.normal(0, 1, (WIDTH, 200))
+    matrix = (told + random.normal(0, 0.1, told.shape)).astype(np.float32)
+    embeddings = word_embeddings(weights(tmp_path, matrix), 500)
+    assert embeddings is not None
+    assert embeddings.shape == (500, WIDTH)
+    centred = matrix - matrix.mean(axis=0)
+    back, *_ = np.linalg.lstsq(embeddings, centred)
+    assert (embeddings @ back - centred).std() < 0.01 * centred.std()
 
 
 def test_the_offline_embeddings_belong_to_the_offline_tokenizer() -> None:
     embeddings = word_embeddings(FOLDER, TOKENIZER.get_vocab_size())
     assert embeddings is not None
-    assert embeddings.shape == (30522, 384)
+    assert embeddings.shape == (30522, WIDTH)
 
 
 def test_embeddings_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
@@ -172,7 +188,31 @@ def test_texts_are_encoded_alike_however_many_at_once() -> None:
     texts = [f"tweet number {number} {'very ' * (number % 5)}" for number in range(23)]
     whole = encode(TOKENIZER, texts)
     for at_once in (1, 7, 22, 23):
-        parts = encode(TOKENIZER, pl.Series(texts), at_once)
+        parts = encode(TOKENIZER, (text for text in texts), at_once)
         np.testing.assert_array_equal(parts.values, whole.values)
         np.testing.assert_array_equal(parts.lengths, whole.lengths)
-    assert encode(TOKENIZER, []).values.dtype == np.int32
+    assert encode(TOKENIZER, []).values.dtype == np.uint16
+
+
+def test_ids_are_on_the_disk_in_as_few_bytes_as_their_number_allows() -> None:
+    tokens = encode(TOKENIZER, ["good morning"] * 3)
+    assert isinstance(tokens.values.base, memoryview) and isinstance(tokens.values.base.obj, mmap)
+    large = Tokenizer.from_str(TOKENIZER.to_str())
+    large.add_tokens([f"word{number}" for number in range(2**16)])
+    wide = encode(large, [f"good word{2**16 - 1}"])
+    assert (wide.values.dtype, wide.values.max()) == (np.int32, large.get_vocab_size() - 1)
+    for each in (tokens, wide):
+        assert each.block(np.array([0])).dtype == np.int32
+
+
+def test_tokens_are_added_up() -> None:
+    first, second = encode(TOKENIZER, ["good morning", ""]), encode(TOKENIZER, ["to all of you"])
+    plain = Tokens(first.values.astype(np.int32), first.lengths)
+    none = encode(TOKENIZER, [])
+    for both in (first + second, plain + second, none + first + second):
+        assert both.lengths.tolist() == [*first.lengths, *second.lengths]
+        for row, (tokens, place) in enumerate([(first, 0), (first, 1), (second, 0)]):
+            same = both.block(np.array([row])), tokens.block(np.array([place]))
+            np.testing.assert_array_equal(*same)
+    wide = Tokens(np.ones((3, 4), np.float16), np.array([1, 2], np.int32))
+    assert ((wide + wide).values.shape, (wide + wide).values.dtype) == ((6, 4), np.float16)

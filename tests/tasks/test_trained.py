@@ -124,9 +124,10 @@ def test_a_manifest_of_another_format_is_none(lake: LocalLake, tmp_path: Path) -
 @pytest.mark.parametrize("damage", [b"", b"garbage"])
 def test_what_a_teacher_said_comes_back_as_it_was_or_not_at_all(lake: LocalLake, damage: bytes) -> None:
     assert find_lesson(lake, "a") is None
-    write_lesson(lake, "a", Lesson(np.full((2, 3), 1 / 3, np.float32), 0.75))
+    write_lesson(lake, "a", Lesson(np.full((2, 3), 1 / 3, np.float32), np.ones((1, 3), np.float32), 0.75))
     found = find_lesson(lake, "a")
     assert found is not None
     assert (found.soft.shape, found.soft.dtype, found.macro_recall) == ((2, 3), np.float32, 0.75)
+    assert (found.excerpts.shape, found.excerpts.dtype) == ((1, 3), np.float32)
     lake.write(lesson_key("a"), damage)
     assert find_lesson(lake, "a") is None

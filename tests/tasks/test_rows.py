@@ -1,6 +1,5 @@
 """Rows: what is read from the warehouse, and what training refuses."""
 
-import gc
 import math
 import weakref
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
 from tasks import material
@@ -19,9 +20,12 @@ from tasks.rows import (
     labelled_rows,
     read_held_out,
     read_labelled,
+    read_part,
     read_rows,
 )
-from tasks.training import TrainParameters
+from tasks.tokens import encode
+from tasks.training import Examples, TrainParameters
+from tests.measures.tokenising import most_memory
 from tests.tweets import chosen, tiny_tokenizer, tweets
 
 
@@ -214,17 +218,38 @@ def test_a_fingerprint_is_of_all_rows_with_a_label() -> None:
 def test_a_batch_is_dropped_before_the_next_one_is_read() -> None:
     alive: list[weakref.ref[pl.DataFrame]] = []
 
+    made = tweets(train=300, validation=300, test=0)
+
     def batches(split: str) -> Iterator[pl.DataFrame]:
         for start in range(0, 300, 10):
-            gc.collect()
             assert sum(frame() is not None for frame in alive) <= 1
-            frame = tweets(train=300, validation=300, test=0).filter(pl.col("split") == split)[start:][:10]
+            frame = made.filter(pl.col("split") == split)[start:][:10]
             alive.append(weakref.ref(frame))
             yield frame
             del frame
 
     labelled = labelled_rows(batches("train"), batches("validation"), "textblob")
     assert len(alive) == 60 and len(labelled.train) == 300
+
+
+def test_memory_hardly_grows_with_the_rows() -> None:
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))  # takes no time
+
+    def batches(count: int) -> Iterator[pl.DataFrame]:
+        for start in range(0, count, 1000):
+            number = pl.int_range(start, start + 1000, eager=True)
+            label = (number % 3).cast(pl.Int8)
+            made = pl.select(id=number.cast(pl.String), label=label, human_label=label)
+            yield made.with_columns(text=pl.format("{}{}", "id", pl.lit("x" * 1000)))
+
+    def prepared(count: int) -> Examples:
+        part = read_part(batches(count), "textblob")
+        return Examples(encode(tokenizer, part), part.targets)
+
+    prepared(10_000)
+    with most_memory() as memory:
+        assert len(prepared(100_000).targets) == 100_000
+    assert memory[0] < 50e6, "the texts alone are 100 MB"
 
 
 def test_the_digest_tells_rows_apart() -> None:

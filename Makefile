@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 ARGS =
+# Two processes, as tests/conftest.py shares the tests out among them.
+SHARED := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-cloud test-all bench lint ui clean distclean lock
@@ -17,13 +19,13 @@ run: setup  ## Run the whole job: make run ARGS="--labels human"
 	@$(BIN)/python -m flows.pipeline $(ARGS)
 
 test: setup  ## Run the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow and not cloud" $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) -m "not slow and not cloud" $(ARGS)
 
 test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, PostgreSQL and Docker on this machine
 	@$(BIN)/python -m pytest -m cloud $(ARGS)
 
 test-all: setup  ## Run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 bench: setup  ## Measure how fast the model is: make bench ARGS=--full
 	@mkdir -p $(PREFECT_HOME)

@@ -1,6 +1,7 @@
 """The declaration: what prefect.yaml says that a server should hold."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,8 +35,7 @@ class Deployment(BaseModel):
     @classmethod
     def of(cls, config: Fields) -> Self:
         """Return the deployment that an entry of prefect.yaml declares."""
-        path, function = config["entrypoint"].split(":")
-        flow: Flow[..., Any] = load_flow_from_entrypoint(f"{ROOT / path}:{function}")
+        flow = _flow(config["entrypoint"])
         here = {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
         pool = config["work_pool"]
         fields = {
@@ -99,6 +99,12 @@ class Declaration(BaseModel):
         content = yaml.safe_load((ROOT / path).read_text())
         deployments = tuple(map(Deployment.of, content["deployments"]))
         return cls(pools=content["definitions"]["pools"], deployments=deployments)
+
+
+@cache  # each load runs the file anew, and lengthens sys.path
+def _flow(entrypoint: str) -> Flow[..., Any]:
+    path, function = entrypoint.split(":")
+    return load_flow_from_entrypoint(f"{ROOT / path}:{function}")
 
 
 def _times(schedule: Any) -> tuple[str | None, str | None]:

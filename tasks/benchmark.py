@@ -289,20 +289,22 @@ def _log(result: BenchmarkResult) -> None:
     """Log the evidence in the current MLflow run."""
     import mlflow
 
+    metrics = {}
     for evidence in filter(None, (result.challenger, result.production)):
         for scores in evidence.scores:
             title = f"version {evidence.version}, {scores.labels} labels"
             figure = figures.confusion_matrix(scores, title)
             mlflow.log_figure(figure, f"confusion_matrix_{evidence.version}_{scores.labels}.png")
-            mlflow.log_metric(f"v{evidence.version}_{scores.labels}_macro_recall", scores.macro_recall)
+            metrics[f"v{evidence.version}_{scores.labels}_macro_recall"] = scores.macro_recall
         for case in evidence.behaviour:
             if case.failure_rate is not None:
-                mlflow.log_metric(f"v{evidence.version}_{case.name}_failure_rate", case.failure_rate)
+                metrics[f"v{evidence.version}_{case.name}_failure_rate"] = case.failure_rate
     mlflow.set_tag("verdict", result.verdict.decision)
     for baseline in result.baselines:
         for scores in baseline.scores:
             name = baseline.name.replace("+", "").replace("  ", " ").replace(" ", "_")
-            mlflow.log_metric(f"{name}_{scores.labels}_macro_recall", scores.macro_recall)
+            metrics[f"{name}_{scores.labels}_macro_recall"] = scores.macro_recall
+    mlflow.log_metrics(metrics)
     mlflow.log_text(report.benchmark(result), "report.md")
     mlflow.log_text(page.benchmark_page(result), "report.html")
     mlflow.log_dict(result.model_dump(), RESULT)

@@ -200,7 +200,7 @@ def running(*arguments: str, port: int, **environment: str) -> Iterator[subproce
         process.communicate()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

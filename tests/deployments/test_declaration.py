@@ -1,5 +1,6 @@
 """The declaration, against Prefect's own reading of it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,14 +35,16 @@ def test_prefect_reads_every_entry() -> None:
     assert [(entry.entrypoint, entry.name) for entry in read] == [
         (entry.config["entrypoint"], entry.config["name"]) for entry in DECLARED.values()
     ]
+    pools = Declaration.read().pools
     for entry in read:
         assert entry.tags == [TAG]
         assert entry.work_pool is not None
-        assert entry.work_pool.name in Declaration.read().pools
+        assert entry.work_pool.name in pools
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_default_parameters_are_those_of_the_flow(name: str) -> None:
+def test_default_parameters_are_those_of_the_flow(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # Prefect lengthens it, and each import looks through it
     entry = DECLARED[name]
     flow = load_flow_from_entrypoint(str(ROOT / entry.config["entrypoint"]))
     if entry.fields["parameters"]:

@@ -1,5 +1,6 @@
 """The benchmark on a real Prefect API, a real registry and bundles that do answer."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse, WarehouseError
 from containers.serve.predictor import Predictor
 from flows.benchmark import benchmark, main
-from tasks import page, registry, report
+from tasks import behaviour, page, registry, report
 from tasks.behaviour import PredictionError
 from tasks.benchmark import PROMOTED, BenchmarkParameters, BenchmarkResult
 from tasks.policy import PolicyError
@@ -77,6 +78,21 @@ class Registry:
             found = self.tracking.client().search_runs([experiment], order_by=["attributes.start_time ASC"])
         assert {run.info.status for run in found} <= {"FINISHED", "FAILED"}
         return [run.info.run_name for run in found if run.info.run_name.startswith("benchmark-")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def build_once() -> Iterator[None]:
+    """Build each suite of behavioural tests once: equal arguments give equal ones, see tests/tasks."""
+    built: dict[str, behaviour.Suite] = {}
+    build = behaviour.build_suite
+
+    def known(*arguments: Any) -> behaviour.Suite:
+        key = repr(arguments)
+        return built[key] if key in built else built.setdefault(key, build(*arguments))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(behaviour, "build_suite", known)
+        yield
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import polars as pl
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from blocks.process import LocalEndpoint
 from blocks.tracking import LocalTracking
@@ -102,25 +102,13 @@ def test_a_first_version_under_the_floor_is_not_served(
 
 
 def test_a_job_killed_in_each_stage_is_finished_by_the_next(
+    blocks: None,
     parameters: PipelineParameters,
     warehouse: DuckDBWarehouse,
     tracking: LocalTracking,
     endpoint: LocalEndpoint,
-    tmp_path: Path,
 ) -> None:
-    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONUNBUFFERED": "1"}
-    environment.pop("PREFECT_API_URL", None)
-    appoint = f"""
-        from blocks.process import LocalEndpoint; from blocks.lake import LocalLake
-        from blocks.tracking import LocalTracking; from blocks.warehouse import DuckDBWarehouse
-        from flows.cli import prepare
-        prepare()
-        LocalLake(folder={str(tmp_path / "lake")!r}).appoint()
-        DuckDBWarehouse(path={warehouse.path!r}).appoint()
-        LocalTracking(folder={tracking.folder!r}).appoint()
-        LocalEndpoint(folder={endpoint.folder!r}, port={endpoint.port}).appoint()
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(appoint)], cwd=ROOT, env=environment, check=True)
+    environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONUNBUFFERED": "1"}
     flags = f"--source file --path {parameters.path} --labels human --tokenizer {parameters.tokenizer}"
     flags += " --label-mapping 0=neutral,1=negative,2=positive"
     flags += f" --policy {parameters.policy}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from blocks.tracking import LocalTracking
 from flows.score import ScoreParameters, ScoreResult, score
@@ -113,10 +114,9 @@ def test_a_file_that_breaks_off_is_named(
 
 
 @pytest.mark.slow
-def test_the_command_line(source: Path, tmp_path: Path) -> None:
+def test_the_command_line(prefect_api: None, source: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flows.score", str(source), str(tmp_path / "out.xlsx")]
-    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
-    environment.pop("PREFECT_API_URL", None)
+    environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     said = f"ScoringError: {tmp_path / 'out.xlsx'} ends in '.xlsx'"

@@ -245,21 +245,6 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on(prepare: Prepare, tmp_path:
 
 
 @pytest.mark.slow
-def test_equal_seeds_give_equal_bundles(prepare: Prepare, tmp_path: Path) -> None:
-    digests = []
-    for name in ("first", "second"):
-        folder = tmp_path / name
-        tracking, environment = prepare(folder, tweets())
-        flags = {"epochs": 2, "seed": 7, "tokenizer": tiny_tokenizer(tmp_path / "words")}
-        with started(folder, environment, folder / "log", **flags) as process:
-            assert process.wait(300) == 0, (folder / "log").read_text()
-        version = registry.aliased(tracking, registry.CHALLENGER)
-        assert version is not None
-        digests.append(version.tags["digest"])
-    assert digests[0] == digests[1]
-
-
-@pytest.mark.slow
 def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(
     prepare: Prepare, tmp_path: Path
 ) -> None:

@@ -2,7 +2,9 @@
 
 import getpass
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -474,25 +476,26 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "Predictor", MagicMock())
 
 
-def benchmark(tracking: LocalTracking, warehouse: DuckDBWarehouse, seed: int) -> BenchmarkResult:
-    """Do what the flow does; the seed keeps the evidence of different models apart."""
+def benchmark(tracking: LocalTracking, warehouse: DuckDBWarehouse) -> BenchmarkResult:
+    """Do what the flow does."""
     result = steps.find.fn(tracking)
     if result is None:
-        result = steps.gather.fn(BenchmarkParameters(seed=seed), policy(), warehouse, tracking)
+        result = steps.gather.fn(BenchmarkParameters(), policy(), warehouse, tracking)
         steps.apply.fn(result, tracking)
     return result
 
 
-def contest(
-    tracking: LocalTracking, warehouse: DuckDBWarehouse, challengers: int, seed: int
-) -> LocalTracking:
-    """Return another model of the registry: its newest version challenges, the others are settled."""
-    own = tracking.model_copy(update={"model": f"model-{challengers}-{seed}"})
-    for number in range(1, challengers + 1):
-        registry.name_challenger(own, register(own, f"{seed}-{number}"))
-        if number < challengers:
-            benchmark(own, warehouse, seed)
-    return own
+def snapshot(tracking: LocalTracking) -> Callable[[], None]:
+    """Keep what MLflow's database holds, and return what brings it back, sooner than it is made anew."""
+    path, kept = Path(tracking.folder) / "mlflow.db", sqlite3.connect(":memory:")
+
+    def restore() -> None:
+        with closing(sqlite3.connect(path)) as database:
+            kept.backup(database)
+
+    with closing(sqlite3.connect(path)) as database:
+        database.backup(kept)
+    return restore
 
 
 @pytest.mark.parametrize(
@@ -508,6 +511,7 @@ def test_a_crash_between_any_two_calls_changes_nothing_in_the_end(
     challengers: int,
     production: str,
     everything: bool,
+    prefect_api: None,
     tracking: LocalTracking,
     warehouse: DuckDBWarehouse,
     judged: None,
@@ -517,31 +521,35 @@ def test_a_crash_between_any_two_calls_changes_nothing_in_the_end(
     if not everything:  # the metrics and figures of a run decide nothing
         monkeypatch.setattr(steps, "_log", lambda result: mlflow.log_dict(result.model_dump(), steps.RESULT))
     warehouse.merge([tweets(train=0, validation=0, test=6)])
-    whole = contest(tracking, warehouse, challengers, seed=0)
+    for number in range(1, challengers + 1):  # the newest challenges, the others are settled
+        registry.name_challenger(tracking, register(tracking, str(number)))
+        if number < challengers:
+            benchmark(tracking, warehouse)
+    restore = snapshot(tracking)
     crash.arm(0)
-    benchmark(whole, warehouse, seed=0)
-    calls, expected = crash.calls, state(whole)
+    benchmark(tracking, warehouse)
+    calls, expected = crash.calls, state(tracking)
     assert expected["aliases"] == {"production": production}
     assert calls >= 16
     for k in range(1, calls + 1):
-        own = contest(tracking, warehouse, challengers, seed=k)
+        restore()
+        before = aliases(tracking).get("production")
+        assert before == {1: None, 2: "1", 3: "2"}[challengers]
         crash.arm(k)
         with pytest.raises(Crashed):
-            benchmark(own, warehouse, seed=k)
+            benchmark(tracking, warehouse)
         while mlflow.active_run() is not None:  # this process lives on, the killed one would not
             with pytest.raises(Crashed):
                 mlflow.end_run()
-        serving = aliases(own).get("production")
-        before = {1: None, 2: "1", 3: "2"}[challengers]
-        assert serving in (before, production)
+        assert aliases(tracking).get("production") in (before, production)
         crash.arm(0)
-        result = benchmark(own, warehouse, seed=k)
-        assert state(own) == expected, f"crash before call {k} of {calls}"
-        run = tracking.client().get_run(tags(own, str(challengers))["benchmark.run"])
+        result = benchmark(tracking, warehouse)
+        assert state(tracking) == expected, f"crash before call {k} of {calls}"
+        run = tracking.client().get_run(tags(tracking, str(challengers))["benchmark.run"])
         assert run.info.status == "FINISHED" and run.info.run_id == result.run_id
         assert not tracking.client().search_runs([tracking.prepare()], "attributes.status = 'RUNNING'")
-        assert benchmark(own, warehouse, seed=k).verdict.decision == "keep"
-        assert aliases(own) == expected["aliases"]
+        assert benchmark(tracking, warehouse).verdict.decision == "keep"
+        assert aliases(tracking) == expected["aliases"]
 
 
 def go_back(tracking: LocalTracking) -> str:
@@ -554,30 +562,25 @@ def go_back(tracking: LocalTracking) -> str:
 def test_a_rollback_killed_between_any_two_calls_is_finished_by_the_next(
     tracking: LocalTracking, crash: Crash
 ) -> None:
-    def prepared(number: int) -> LocalTracking:
-        own = tracking.model_copy(update={"model": f"model-{number}"})
-        crash.arm(0)
-        promoted(own, *(f"{number}-{version}" for version in "ab"))
-        return own
-
-    whole = prepared(0)
+    promoted(tracking, "a", "b")
+    restore = snapshot(tracking)
     crash.arm(0)
-    assert go_back(whole) == "1"
-    calls, expected = crash.calls, state(whole)
+    assert go_back(tracking) == "1"
+    calls, expected = crash.calls, state(tracking)
     assert expected["aliases"] == {"production": "1"} and calls >= 10
     for k in range(1, calls + 1):
-        own = prepared(k)
+        restore()
         crash.arm(k)
         with pytest.raises(Crashed):
-            go_back(own)
-        assert aliases(own)["production"] in ("1", "2")
+            go_back(tracking)
+        assert aliases(tracking)["production"] in ("1", "2")
         crash.arm(0)
         if k % 2:  # another flow may come first: it brings alias and tags in line
-            registry.settle(own)
-            if registry.production(own).number == "1":
-                assert state(own) == expected
+            registry.settle(tracking)
+            if registry.production(tracking).number == "1":
+                assert state(tracking) == expected
                 continue
-        assert go_back(own) == "1", f"killed before call {k} of {calls}"
-        assert state(own) == expected
+        assert go_back(tracking) == "1", f"killed before call {k} of {calls}"
+        assert state(tracking) == expected
     with pytest.raises(RegistryError, match=r"none was in production before.*Registered are: 1, 2\."):
-        go_back(whole)
+        go_back(tracking)

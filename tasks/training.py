@@ -41,7 +41,7 @@ class FitParameters(BaseModel):
         default=OFFLINE, description="Wordpieces: the offline package, a folder or an id on the hub."
     )
     max_tokens: int = Field(default=MAX_TOKENS, ge=8, description="Longer texts are cut.")
-    epochs: int = Field(default=5, gt=0, description="Passes over the rows, at most.")
+    epochs: int = Field(default=8, gt=0, description="Passes over the rows, at most.")
     batch_size: int = Field(default=64, gt=0, description="Rows in a training step.")
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak of the schedule.")
     drills: Literal["auto", "on", "off"] = Field(

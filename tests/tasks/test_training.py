@@ -134,7 +134,7 @@ def test_the_best_epochs_weights_are_kept() -> None:
     shifted = logits(model, validation) + np.log(1 / 3)
     own = shifted[np.arange(60), validation.targets]
     assert np.mean(np.log(np.exp(shifted).sum(axis=1)) - own) == pytest.approx(losses[best], abs=1e-3)
-    assert losses[-1] > 1.2 * losses[best]
+    assert losses[-1] > 1.05 * losses[best]
 
 
 def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
     with pytest.raises(
         TrainingError, match=r"not a number in the first epoch: lower --learning-rate \(now 1e\+30\)"
     ):
-        train.fit.fn("identity", parameters, warehouse, lake, tracking, "no flow run")
+        train.fit.fn("identity", None, parameters, warehouse, lake, tracking, "no flow run")
     client = tracking.client()
     assert client.search_model_versions() == []
     [run] = client.search_runs([tracking.prepare()])

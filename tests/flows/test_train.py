@@ -21,7 +21,7 @@ from blocks.lake import LakeError, LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.train import train
-from tasks import registry
+from tasks import registry, teacher, training
 from tasks.rows import RowsError
 from tasks.training import TrainParameters
 from tests.tasks.test_strategy import places
@@ -97,6 +97,31 @@ def test_a_version_is_made_once(
     newest = registry.aliased(tracking, registry.CHALLENGER)
     assert newest is not None and newest.number == "2"
     assert train(recipe(tmp_path)).version == "1"
+
+
+def test_another_seed_learns_from_the_same_teacher(
+    blocks: None,
+    tracking: LocalTracking,
+    lake: LocalLake,
+    warehouse: DuckDBWarehouse,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warehouse.merge([tweets()])
+    tokenizer = tiny_tokenizer(tmp_path / "bert", encoder=True)
+    taught: list[int] = []
+    monkeypatch.setattr(teacher, "EPOCHS", 1)
+    monkeypatch.setattr(teacher, "logits", lambda *given: taught.append(1) or training.logits(*given))
+    first = train(recipe(tmp_path, tokenizer=tokenizer, labels="human", teacher="on"))
+    once = len(taught)
+    assert once and first.teacher is not None
+    second = train(recipe(tmp_path, tokenizer=tokenizer, labels="human", teacher="on", seed=2))
+    assert (second.version, second.teacher, len(taught)) == ("2", first.teacher, once)
+    assert second.epochs != first.epochs
+    other = train(recipe(tmp_path, tokenizer=tokenizer, labels="textblob", teacher="on"))
+    assert (other.version, len(taught)) == ("3", 2 * once), "other labels, another teacher"
+    lessons = Path(lake.uri("lessons"))
+    assert len(list(lessons.iterdir())) == 2 and not list(lessons.parent.rglob("unfinished"))
 
 
 def test_what_was_fit_is_published_again_and_not_fit_again(
@@ -240,7 +265,7 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on(prepare: Prepare, tmp_path:
         version = registry.aliased(tracking, registry.CHALLENGER)
         assert version is not None
         made.append((version.tags["digest"], [(point.step, point.value) for point in history]))
-        assert not list((folder / "lake").rglob("*.npz"))
+        assert [file.parent.name for file in (folder / "lake").rglob("*.npz")] == ["lessons"]
     assert made[0] == made[1], "as if it had not been killed"
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+MEMORY = 32, 512, 4096
+"""Megabytes that DuckDB may take for reading, one after the other: given more, it caches all of its file."""
+
+
 class WarehouseError(BlockError):
     """Raised when the warehouse cannot do what is asked; says why and what to do."""
 
@@ -179,15 +183,22 @@ class DuckDBWarehouse(Warehouse):
     def query(self, sql: str) -> Iterator[pl.DataFrame]:  # noqa: D102
         import duckdb
 
+        given = 0
         with self._connected(read_only=True) as connection:
-            try:
-                connection.execute("SET memory_limit = '32MB'")  # or it caches all of the file that it reads
-                connection.execute("SET threads = 1")
-                reader = connection.sql(sql.format(table=self.table)).to_arrow_reader(10_000)
-            except duckdb.CatalogException as error:
-                raise self._missing() from error
-            for batch in reader:
-                yield pl.DataFrame(batch)
+            connection.execute("SET threads = 1")
+            for limit in MEMORY:  # long texts need more than tweets do
+                connection.execute(f"SET memory_limit = '{limit}MB'")
+                try:
+                    rest = f"{sql.format(table=self.table)} OFFSET {given}"
+                    for batch in connection.sql(rest).to_arrow_reader(10_000):
+                        yield pl.DataFrame(batch)
+                        given += len(batch)
+                    return
+                except duckdb.CatalogException as error:
+                    raise self._missing() from error
+                except (duckdb.OutOfMemoryException, OSError) as error:  # by the reader it is an OSError
+                    if "Out of Memory" not in str(error) or limit == MEMORY[-1]:
+                        raise
 
     def check(self) -> str:  # noqa: D102
         with self._connected(read_only=False):

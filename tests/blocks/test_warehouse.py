@@ -63,6 +63,20 @@ def test_columns_are_stored_as_they_come(warehouse: Warehouse) -> None:
     assert next(warehouse.query("SELECT * FROM {table} ORDER BY id")).equals(frame)
 
 
+def test_texts_too_long_for_little_memory_are_read_with_more(
+    warehouse: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pl.concat([rows(1, text="short")] * 60_000 + [rows(1, text="long " * 10_000)] * 3_000)
+    numbered = frame.with_columns(pl.Series("id", [f"t:{number}" for number in range(len(frame))]))
+    warehouse.merge([numbered])
+    sql = "SELECT id, text FROM {table}"
+    batches = list(warehouse.query(sql))
+    assert pl.concat(batches).sort("id").equals(numbered.select("id", "text").sort("id"))
+    monkeypatch.setattr("blocks.warehouse.MEMORY", (32,))
+    with pytest.raises((duckdb.OutOfMemoryException, OSError), match="Out of Memory"):
+        list(warehouse.query(sql))
+
+
 def test_each_row_is_counted_once(warehouse: Warehouse) -> None:
     warehouse.merge([rows(1, 2, 3, 4)])
     changed, other = rows(2, label=0, polarity=0.1), rows(3, text="another text", label=1)

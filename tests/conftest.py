@@ -31,6 +31,7 @@ quiet()
 CLOUD = Path(__file__).parent / "cloud"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the cloud, and tell pytest-xdist which belong together; the longest first."""
     for item in items:

@@ -34,7 +34,7 @@ def searched(count: int, seed: int = 1, past: tuple[Trial, ...] = ()) -> tuple[T
 def test_it_starts_from_the_recipe_and_stays_near_it() -> None:
     trials = searched(30)
     first = trials[0].choice
-    assert (first.learning_rate, first.batch_size, first.epochs) == (1e-3, 64, 5)
+    assert (first.learning_rate, first.batch_size, first.epochs) == (2e-3, 64, 8)
     for trial in trials:
         assert 1e-4 <= trial.choice.learning_rate <= 1e-2
         assert trial.choice.batch_size in (16, 32, 64, 128, 256)
@@ -103,10 +103,10 @@ def test_the_best_is_complete_and_the_first_of_equal_ones() -> None:
 def test_the_command_has_what_differs_from_the_defaults() -> None:
     assert tuning.command(RECIPE) == "python -m flows.train"
     other = TrainParameters(
-        labels="human", tokenizer="a b", learning_rate=0.002, int8=False, require_gpu=True
+        labels="human", tokenizer="a b", learning_rate=0.003, int8=False, require_gpu=True
     )
     assert tuning.command(other) == (
-        "python -m flows.train --labels human --tokenizer 'a b' --learning-rate 0.002 --require-gpu --no-int8"
+        "python -m flows.train --labels human --tokenizer 'a b' --learning-rate 0.003 --require-gpu --no-int8"
     )
 
 

@@ -36,6 +36,8 @@ def blank(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         OSError: There is no room for it.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if not size:  # an empty file cannot be mapped
+        return np.empty(shape, dtype)
     with _file() as file:
         if disk_usage(gettempdir()).free < size:  # or it would show on writing, and kill the process
             raise OSError(ENOSPC, os.strerror(ENOSPC))

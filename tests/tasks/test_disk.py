@@ -27,6 +27,11 @@ def test_a_blank_array_can_be_filled(folder: Path) -> None:
     assert (array.tolist(), array.dtype, os.listdir(folder)) == ([[3, 4], [0, 0], [1, 2]], np.float16, [])
 
 
+def test_a_blank_array_may_be_empty(folder: Path) -> None:
+    array = disk.blank((0, 2), np.float16)
+    assert (array.shape, array.dtype, os.listdir(folder)) == ((0, 2), np.float16, [])
+
+
 def test_a_full_disk_is_told(folder: Path) -> None:
     with pytest.raises(OSError, match=rf"No space left.*{folder}.*free some, or set TMPDIR"):
         disk.blank((2**50,), np.float64)

@@ -3,11 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 ARGS =
-# Two processes, as tests/conftest.py shares the tests out among them.
-SHARED := -n 2 --dist loadgroup --no-loadscope-reorder
+# Two processes, each of which takes the tests of one file after the other.
+SHARED := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-cloud test-all bench lint ui clean distclean lock
+.PHONY: help setup run test test-slow test-cloud test-all bench lint ui clean distclean lock
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,11 +21,13 @@ run: setup  ## Run the whole job: make run ARGS="--labels human"
 test: setup  ## Run the tests that take seconds
 	@$(BIN)/python -m pytest $(SHARED) -m "not slow and not cloud" $(ARGS)
 
+test-slow: setup  ## Run those that take minutes
+	@$(BIN)/python -m pytest $(SHARED) -m "slow and not cloud" $(ARGS)
+
 test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, PostgreSQL and Docker on this machine
 	@$(BIN)/python -m pytest -m cloud $(ARGS)
 
-test-all: setup  ## Run all tests
-	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
+test-all: test test-slow test-cloud  ## Run all tests
 
 bench: setup  ## Measure how fast the model is: make bench ARGS=--full
 	@mkdir -p $(PREFECT_HOME)

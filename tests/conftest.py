@@ -31,14 +31,10 @@ quiet()
 CLOUD = Path(__file__).parent / "cloud"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the cloud, and tell pytest-xdist which belong together; the longest first."""
     for item in items:
         if CLOUD in item.path.parents:
-            item.add_marker("cloud")  # one of each server is enough, so one process has them all
-        item.add_marker(pytest.mark.xdist_group("cloud" if CLOUD in item.path.parents else item.path.stem))
-    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("cloud", "slow")])
+            item.add_marker("cloud")
 
 
 @pytest.fixture(scope="session")

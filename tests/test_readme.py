@@ -37,6 +37,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def printed(clone: Path) -> str:
+    """What `make run` prints there; each test needs what it leaves, in whatever order they are run."""
+    return sh(clone, BLOCKS[0])
+
+
 def sh(folder: Path, script: str) -> str:
     """Run a script as a user's shell in the clone would, and return what it prints."""
     before = [line for line in "".join(BLOCKS).splitlines() if line.startswith((". ", "export "))]
@@ -99,8 +105,7 @@ def test_every_block_is_run_here() -> None:
     assert BLOCKS[1] == "make test\n", "run by .ci/run; a test that runs the tests would never end"
 
 
-def test_make_run_does_the_whole_job_and_then_reuses_it(clone: Path) -> None:
-    first = sh(clone, BLOCKS[0])
+def test_make_run_does_the_whole_job_and_then_reuses_it(clone: Path, printed: str) -> None:
     run = json.loads((clone / ".local/run.json").read_text())
     assert run["status"] == "completed"
     assert run["etl"]["loaded"]["inserted"] == 4197
@@ -113,7 +118,7 @@ def test_make_run_does_the_whole_job_and_then_reuses_it(clone: Path) -> None:
         "http://127.0.0.1:4200",
         "positive (",
     ):
-        assert said in first
+        assert said in printed
     sh(clone, BLOCKS[0])
     again = json.loads((clone / ".local/run.json").read_text())
     assert again["etl"]["loaded"] == {"inserted": 0, "updated": 0, "unchanged": 4197, "conflicting": 0}
@@ -121,16 +126,19 @@ def test_make_run_does_the_whole_job_and_then_reuses_it(clone: Path) -> None:
     assert again["deploy"]["deployment"] == run["deploy"]["deployment"]
 
 
+@pytest.mark.usefixtures("printed")
 def test_curl_gets_predictions(clone: Path) -> None:
     labels = [prediction["label"] for prediction in json.loads(sh(clone, BLOCKS[2]))["predictions"]]
     assert labels[0] == "positive"
     assert len(labels) == 2
 
 
+@pytest.mark.usefixtures("printed")
 def test_each_flow_runs_alone(clone: Path) -> None:
     sh(clone, BLOCKS[3])
 
 
+@pytest.mark.usefixtures("printed")
 def test_a_file_is_scored(clone: Path) -> None:
     sh(clone, BLOCKS[4])
     lines = (clone / ".local/scored.csv").read_text().splitlines()
@@ -138,6 +146,7 @@ def test_a_file_is_scored(clone: Path) -> None:
     assert [line.split(",")[0] for line in lines[1:]] == ["what a great day", "I hate delays"]
 
 
+@pytest.mark.usefixtures("printed")
 def test_the_uis_show_it_and_deployments_run(clone: Path) -> None:
     with running(clone, "make ui"):
         wait_for(
@@ -153,6 +162,7 @@ def test_the_uis_show_it_and_deployments_run(clone: Path) -> None:
             assert "finished successfully" in sh(clone, BLOCKS[5])
 
 
+@pytest.mark.usefixtures("printed")
 def test_make_clean_leaves_nothing(clone: Path) -> None:
     sh(clone, "make clean")
     assert not (clone / ".local").exists()

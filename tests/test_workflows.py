@@ -239,8 +239,8 @@ def test_a_release_is_made_once(tmp_path: Path, there: bool) -> None:
 def test_make_and_paths_know_what_the_workflows_name() -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
     scripts = "\n".join(step.get("run", "") for step in steps()) + (ROOT / ".ci" / "run").read_text()
-    used = set(re.findall(r"\bmake ([a-z-]+)", scripts))
-    assert {"setup", "lint", "test", "test-cloud", "test-all"} <= used <= targets
+    used = set(re.findall(r"\b(?:make|twice) ([a-z-]+)", scripts))
+    assert {"setup", "lint", "test", "test-slow", "test-cloud"} <= used <= targets
     for module in re.findall(r"python -m ([\w.]+)", scripts):
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
     for pattern in loaded(ROOT / ".github/workflows/benchmark.yml")["on"]["push"]["paths"]:

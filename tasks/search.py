@@ -92,7 +92,7 @@ def attempt(
     """
     chosen = series.begin_work(recipe, warehouse)
     tried = recipe.model_copy(update=choice.model_dump())
-    said = trained.find_lesson(lake, lesson) if lesson else None
+    said = trained.read_lesson(lake, lesson) if lesson else None
     found = outcome.learn(tried, chosen, Judge(recipe, choice, past).prunes, said)
     return Trial(number=number, choice=choice, **dict(found))
 

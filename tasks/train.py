@@ -191,7 +191,7 @@ def fit(
     else:
         state, stand = found[0], Stand.model_validate_json(found[1])
         logger().info("A fit like this was cut short after epoch %s: it goes on.", len(state.history))
-    said = trained.find_lesson(lake, lesson) if lesson else None
+    said = trained.read_lesson(lake, lesson) if lesson else None
     logger().info(
         "Training the %s network on %s labels with %s", parameters.network, parameters.labels, place
     )

@@ -142,6 +142,21 @@ def find_lesson(lake: Lake, identity: str) -> Lesson | None:
         return None
 
 
+def read_lesson(lake: Lake, identity: str) -> Lesson:
+    """Return what a teacher said.
+
+    Raises:
+        LakeError: It is damaged or gone.
+    """
+    found = find_lesson(lake, identity)
+    if found is None:
+        raise LakeError(
+            f"What the teacher said, {lake.uri(lesson_key(identity))}, is damaged or gone: run again, and it "
+            "is taught anew."
+        )
+    return found
+
+
 def remove_scratch(lake: Lake, identity: str) -> None:
     """Remove what only a fit that is not done needs."""
     lake.remove(_scratch(identity))

@@ -72,7 +72,8 @@ def devices(parameters: TrainParameters) -> tuple[str, Crew | None]:
     crew = gather(parameters.strategy)
     if parameters.precision == "mixed" and found == "CPU":
         logger().warning(
-            "There is no GPU: --precision mixed means bfloat16 here, which is slower on most CPUs."
+            "There is no GPU: --precision mixed means bfloat16 here, with which the network takes longer. "
+            "--precision auto has it for the teacher alone, on a CPU that is faster so."
         )
     return (found if crew is None else f"{found}, {crew}"), crew
 

@@ -17,6 +17,7 @@ from tasks.trained import (
     find_lesson,
     find_trained,
     lesson_key,
+    read_lesson,
     write_lesson,
     write_trained,
 )
@@ -131,3 +132,5 @@ def test_what_a_teacher_said_comes_back_as_it_was_or_not_at_all(lake: LocalLake,
     assert (found.excerpts.shape, found.excerpts.dtype) == ((1, 3), np.float32)
     lake.write(lesson_key("a"), damage)
     assert find_lesson(lake, "a") is None
+    with pytest.raises(LakeError, match=r"lessons/a.npz, is damaged or gone: run again"):
+        read_lesson(lake, "a")

@@ -60,7 +60,7 @@ def _pooled(
     hidden = layers.Embedding(vocabulary_size, width, embeddings_initializer=start)(ids)
     hidden = layers.Dropout(0.15, noise_shape=(None, None, 1))(hidden)  # whole words
     hidden = layers.SpatialDropout1D(0.05)(hidden)
-    hidden = layers.Bidirectional(layers.LSTM(96, return_sequences=True))(hidden)
+    hidden = layers.Bidirectional(layers.LSTM(64, return_sequences=True))(hidden)
     hidden = layers.Dropout(0.4)(_pool(layers.Dropout(0.3)(hidden)))
     hidden = layers.Dropout(0.2)(layers.Dense(64, activation="relu")(hidden))
     return layers.Dense(len(LABELS), dtype="float32")(hidden)

@@ -81,9 +81,9 @@ def test_the_work_of_a_small_network_is_counted_by_hand() -> None:
 
 def test_the_work_of_our_networks_is_counted_by_hand() -> None:
     embeddings = np.ones((50, 16), np.float32)
-    lstm = 2 * 2 * (16 + 96) * 4 * 96
-    attention = 2 * 192 * 64 + 2 * 64 * HEADS + 2 * HEADS * 192
-    dense = 2 * (192 * (2 + HEADS) * 64 + 64 * 3)
+    lstm = 2 * 2 * (16 + 64) * 4 * 64
+    attention = 2 * 128 * 64 + 2 * 64 * HEADS + 2 * HEADS * 128
+    dense = 2 * (128 * (2 + HEADS) * 64 + 64 * 3)
     assert training.flops(build_network("pooled", 50, embeddings)) == (lstm + attention, dense)
     lstms = 2 * 2 * 4 * ((128 + 128) * 128 + (256 + 64) * 64 + (128 + 32) * 32)
     assert training.flops(build_network("stacked", 50)) == (lstms, 2 * (64 * 128 + 128 * 64 + 64 * 3))

@@ -9,12 +9,13 @@ RULES: tuple[tuple[str, str], ...] = (
     ("&(?:amp;)+", "&"),
     ("&lt;", "<"),
     ("&gt;", ">"),
-    ("&quot;|&#34;|&#822[01];|&[lr]dquo;", '"'),
-    ("&apos;|&#0?39;|&#x27;|&#821[67];|&[lr]squo;|\u2018|\u2019", "'"),
-    ("&hellip;|&#8230;", "..."),
-    ("&[mn]dash;|&#821[12];", "-"),
-    ("&nbsp;|&#160;", " "),
-    (r"(?i)https?://\S+|\bwww\.\S+", " "),
+    ("&(?:quot|#34|#822[01]|[lr]dquo);", '"'),
+    ("&(?:apos|#0?39|#x27|#821[67]|[lr]squo);|\u2018|\u2019", "'"),
+    ("&(?:hellip|#8230);", "..."),
+    ("&(?:[mn]dash|#821[12]);", "-"),
+    ("&(?:nbsp|#160);", " "),
+    (r"(?i)https?://\S+", " "),
+    (r"(?i)\bwww\.\S+", " "),
     # A mention, with the server as on Mastodon or without, but not the middle of an e-mail address.
     (r"\B@\w+(?:@[\w.-]+)*", " "),
     ("#", ""),
@@ -22,6 +23,7 @@ RULES: tuple[tuple[str, str], ...] = (
 )
 """Patterns and what replaces them, in order.
 
+A pattern that begins with a letter or sign of its own is found several times as fast as alternatives are.
 Both engines that apply them, Rust's regex (polars) and Oniguruma (the tokenizer's normalizer, see
 `tasks.tokens`), read this subset alike, but for a mention or a `www.` that touches one of ²³¹¼½¾ or a
 zero-width joiner: they disagree on whether those are part of a word. One table is what keeps training and

@@ -19,6 +19,7 @@ from tasks.tokens import OFFLINE, TOKENIZER_FILE, build_tokenizer, tokenizer_fol
         # URLs
         ("see https://t.co/aB1?x=1&amp;y=2#z now", "see now"),
         ("http://t.co/a https://t.co/b", ""),
+        ("http://www.example.com/a WWW.EXAMPLE.COM", ""),
         ("Http://T.CO/x and WWW.Example.com", "and"),
         ("(https://t.co/a) next", "( next"),
         ("at www.example.com/a,b today", "at today"),

@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 ARGS =
-# Two processes, each of which takes the tests of one file after the other.
+# Two processes, each of which takes the tests of one file after the other. (pytest-xdist 3.8 knows groups of tests,
+# too, but pytest 9.2 has moved what it marks them in: they would be torn apart.)
 SHARED := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help

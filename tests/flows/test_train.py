@@ -21,7 +21,7 @@ from blocks.lake import LakeError, LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.train import train
-from tasks import registry, teacher, training
+from tasks import registry, teacher, trained, training
 from tasks.rows import RowsError
 from tasks.training import TrainParameters
 from tests.tasks.test_strategy import places
@@ -122,6 +122,27 @@ def test_another_seed_learns_from_the_same_teacher(
     assert (other.version, len(taught)) == ("3", 2 * once), "other labels, another teacher"
     lessons = Path(lake.uri("lessons"))
     assert len(list(lessons.iterdir())) == 2 and not list(lessons.parent.rglob("unfinished"))
+
+
+def test_a_lesson_that_is_damaged_is_not_passed_over(
+    blocks: None,
+    tracking: LocalTracking,
+    warehouse: DuckDBWarehouse,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warehouse.merge([tweets()])
+    tokenizer = tiny_tokenizer(tmp_path / "bert", encoder=True)
+    monkeypatch.setattr(teacher, "EPOCHS", 1)
+    taught = recipe(tmp_path, tokenizer=tokenizer, labels="human", teacher="on")
+    with monkeypatch.context() as damage:
+        damage.setattr(
+            trained, "write_lesson", lambda lake, name, _: lake.write(trained.lesson_key(name), b"garbage")
+        )
+        with pytest.raises(LakeError, match="damaged or gone: run again, and it is taught anew"):
+            train(taught)
+    assert versions(tracking) == []
+    assert train(taught).teacher is not None
 
 
 def test_what_was_fit_is_published_again_and_not_fit_again(

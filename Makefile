@@ -8,7 +8,7 @@ ARGS =
 SHARED := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-cloud test-all bench lint ui clean distclean lock
+.PHONY: help setup run test test-slow test-cloud test-gpu test-all bench lint ui clean distclean lock
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,13 +20,16 @@ run: setup  ## Run the whole job: make run ARGS="--labels human"
 	@$(BIN)/python -m flows.pipeline $(ARGS)
 
 test: setup  ## Run the tests that take seconds
-	@$(BIN)/python -m pytest $(SHARED) -m "not slow and not cloud" $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) -m "not slow and not cloud and not gpu" $(ARGS)
 
 test-slow: setup  ## Run those that take minutes
-	@$(BIN)/python -m pytest $(SHARED) -m "slow and not cloud" $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) -m "slow and not cloud and not gpu" $(ARGS)
 
 test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, PostgreSQL and Docker on this machine
 	@$(BIN)/python -m pytest -m cloud $(ARGS)
+
+test-gpu: setup  ## Run the tests on a GPU
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-all: test test-slow test-cloud  ## Run all tests
 

@@ -20,19 +20,29 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from tests.measures import endpoint, serving, tokenising, training
+from tests.measures import endpoint, gpu, serving, tokenising, training
 from tests.measures.figures import FULL, QUICK, SMOKE, Figure, machine, table
 
 SIZES = {"quick": QUICK, "full": FULL, "smoke": SMOKE}
 RESULT = Path(".local/bench.json")
 
 
-def bench(name: str, out: Path) -> list[Figure]:
+PARTS = {
+    "training": training,
+    "gpu": gpu,
+    "tokenising": tokenising,
+    "serving": serving,
+    "endpoint": endpoint,
+}
+
+
+def bench(name: str, out: Path, only: str | None = None) -> list[Figure]:
     """Measure all, print the table and write the file.
 
     Args:
         name: Of a size: `quick`, `full` or `smoke`.
         out: The file; its folder is made if need be.
+        only: One of `PARTS`; None for all.
     """
     size = SIZES[name]
     about, start = machine(), datetime.now(UTC)
@@ -41,9 +51,11 @@ def bench(name: str, out: Path) -> list[Figure]:
     print(f"{place}, {size.rounds} rounds, {_load(loads['start'])}", flush=True)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        _apart("networks with random weights", serving.write_bundles, folder)
-        for module in (training, tokenising, serving, endpoint):
-            needed = (size, folder) if module in (serving, endpoint) else (size,)
+        parts = [module for part, module in PARTS.items() if only in (part, None)]
+        if served := [module for module in parts if module in (serving, endpoint)]:
+            _apart("networks with random weights", serving.write_bundles, folder)
+        for module in parts:
+            needed = (size, folder) if module in served else (size,)
             figures += _apart(module.PART, module.measure, *needed)
             loads[module.PART] = os.getloadavg()
     print(f"\n{table(figures)}\n\nat the end: {_load(os.getloadavg())}")
@@ -81,12 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--full", dest="size", action="store_const", const="full", help="more and longer rounds, and MLflow"
     )
     sizes.add_argument("--smoke", dest="size", action="store_const", const="smoke", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=PARTS, help="measure this part alone")
     parser.add_argument("--out", type=Path, default=RESULT, help="file to write (%(default)s)")
     options = parser.parse_args(arguments)
     from flows.cli import quiet  # not above, where each part's process would import Prefect, too
 
     quiet()
-    bench(options.size or "quick", options.out)
+    bench(options.size or "quick", options.out, options.only)
     return 0
 
 

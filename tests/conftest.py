@@ -28,13 +28,15 @@ pytest_plugins = [
 
 quiet()
 
-CLOUD = Path(__file__).parent / "cloud"
+FOLDERS = {Path(__file__).parent / name: name for name in ("cloud", "gpu")}
+"""What all tests in a folder are marked with."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if CLOUD in item.path.parents:
-            item.add_marker("cloud")
+        for folder, mark in FOLDERS.items():
+            if folder in item.path.parents:
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

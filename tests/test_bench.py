@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -63,6 +64,22 @@ def test_all_is_measured(tmp_path: Path) -> None:
         assert {(process, f"{other}, {name}") for name in ("p50", "p99", "batches of 64")} <= found.keys()
         assert (process, f"int8 bundle against {other}, batches") in found
     assert (process, "int8 bundle against MLflow's server, over HTTP, p50") in found
+
+
+def test_a_part_can_be_measured_alone(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.bench", "--smoke", "--only", "gpu", "--out", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "TensorFlow sees no GPU: nothing is measured on one." in result.stdout
+    record = json.loads(out.read_text())
+    assert record["figures"] == []
+    assert record["load"].keys() == {"start", "GPU"}
 
 
 def test_the_work_of_a_small_network_is_counted_by_hand() -> None:

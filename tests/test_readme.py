@@ -162,6 +162,10 @@ def test_the_uis_show_it_and_deployments_run(clone: Path) -> None:
             assert "finished successfully" in sh(clone, BLOCKS[5])
 
 
+def test_a_host_with_a_gpu_has_tests_of_its_own(clone: Path) -> None:
+    assert "tests/gpu/test_gpu.py::test_cudnn_runs_every_lstm" in sh(clone, "make test-gpu ARGS='--co -q'")
+
+
 @pytest.mark.usefixtures("printed")
 def test_make_clean_leaves_nothing(clone: Path) -> None:
     sh(clone, "make clean")

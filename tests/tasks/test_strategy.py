@@ -33,8 +33,13 @@ name, out = sys.argv[1:]
 prepare_device(False)
 if name == "mirrored":
     import tensorflow as tf
-    two = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+    gpus, memory = tf.config.list_physical_devices("GPU"), {}
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, False)
+        memory = {"memory_limit": 1024}
+    [device] = gpus or tf.config.list_physical_devices("CPU")
+    two = [tf.config.LogicalDeviceConfiguration(**memory)] * 2
+    tf.config.set_logical_device_configuration(device, two)
 crew = gather(name)
 import keras
 

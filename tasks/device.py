@@ -36,6 +36,8 @@ def prepare_device(require_gpu: bool) -> str:
             "installed, the container started with --gpus all), or leave out --require-gpu."
         )
     tf.config.experimental.enable_op_determinism()
+    # Or GPUs multiply with 10 bits after the point, and what is exported would not agree with ONNX.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         for gpu in gpus:  # or TensorFlow takes all of its memory, whatever it needs
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -171,7 +173,8 @@ def unfit_for_cudnn(model: "keras.Model") -> list[tuple[str, str]]:
     return [(name, why) for name, why in reasons if why]
 
 
-_START = ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "DNN library", "BLAS")
+_START = "cuda", "cudnn", "dnn library", "blas"
+"""What TensorFlow says, in small letters, of a GPU on which nothing can be started."""
 
 
 @contextmanager
@@ -194,7 +197,7 @@ def explained(batch_size: int) -> Iterator[None]:
             f"it of what else runs there (nvidia-smi shows that). {first_line(error)}"
         ) from error
     except (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.FailedPreconditionError) as error:
-        if not any(word in str(error) for word in _START):
+        if not any(word in str(error).lower() for word in _START):
             raise
         raise TrainingError(
             f"{_where()} cannot start work on batches of {batch_size} rows: free it of what else runs there "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.device import Precision, TrainingError, for_large_products, reckoning
+from tasks.device import Precision, TrainingError, explained, for_large_products, reckoning
 from tasks.encoder import EncoderConfig, build_encoder, encoder_config, read_states
 from tasks.strategy import Crew
 from tasks.tokens import Tokens
@@ -75,6 +75,7 @@ def find_encoder(parameters: TrainParameters, folder: Path) -> EncoderConfig | N
     return found
 
 
+@explained(BATCH)
 def teach(
     folder: Path,
     config: EncoderConfig,
@@ -105,7 +106,7 @@ def teach(
         crew: See `tasks.training.fit_network`.
 
     Raises:
-        TrainingError: See `tasks.training.fit_network`.
+        TrainingError: See `tasks.training.fit_network`; the device is too small or busy.
         TokenizerError: The folder's weights are broken.
     """
     from scipy.special import softmax

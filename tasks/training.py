@@ -190,7 +190,8 @@ def fit(
         crew: See `fit_network`.
 
     Raises:
-        TrainingError: See `fit_network`; a layer or the precision does not suit the GPU.
+        TrainingError: See `fit_network`; the device is too small or busy; a layer or the precision does not
+            suit the GPU.
     """
     recipe = Recipe(parameters.epochs, parameters.batch_size, parameters.learning_rate, parameters.seed)
 
@@ -199,9 +200,10 @@ def fit(
         use_cudnn(model)
         return model
 
-    model = build_shared(build, recipe.seed, parameters.precision, crew)
-    state, stopped = fit_network(model, recipe, train, validation, state, on_step, on_epoch, crew)
-    return plain(model, build, parameters.precision, crew), state, stopped
+    with explained(recipe.batch_size):
+        model = build_shared(build, recipe.seed, parameters.precision, crew)
+        state, stopped = fit_network(model, recipe, train, validation, state, on_step, on_epoch, crew)
+        return plain(model, build, parameters.precision, crew), state, stopped
 
 
 def build_shared(
@@ -254,22 +256,8 @@ def fit_network(
 
     Raises:
         NotANumberError: The loss became NaN in the first epoch; after a later one, the best so far is kept.
-        TrainingError: The device is too small or busy, or another worker is gone.
+        TrainingError: Another worker is gone.
     """
-    with explained(recipe.batch_size):
-        return _fit_network(model, recipe, train, validation, state, on_step, on_epoch, crew)
-
-
-def _fit_network(
-    model: "keras.Model",
-    recipe: Recipe,
-    train: Examples,
-    validation: Examples,
-    state: State | None,
-    on_step: Callable[[int], None],
-    on_epoch: Callable[[State], None],
-    crew: Crew | None,
-) -> tuple[State, Stopped]:
     count = number_of_batches(train.tokens, recipe.batch_size)
     with crew.distribution.scope() if crew else nullcontext():
         compile_network(model, recipe, train.log_prior(), count * recipe.epochs)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from blocks.role import BlockError
 from blocks.warehouse import Warehouse
 from tasks import excerpts, rows, teacher, tokens, training
-from tasks.device import TrainingError, prepare_device
+from tasks.device import TrainingError, explained, prepare_device
 from tasks.material import complete, prepare
 from tasks.progress import logger
 from tasks.step import step
@@ -69,7 +69,8 @@ def dismiss_helpers(identity: str, parameters: TrainParameters) -> None:
 def devices(parameters: TrainParameters) -> tuple[str, Crew | None]:
     """Return what to fit on, in words, and the crew if it is more than one device."""
     found = prepare_device(parameters.require_gpu)
-    crew = gather(parameters.strategy)
+    with explained(parameters.batch_size):
+        crew = gather(parameters.strategy)
     if parameters.precision == "mixed" and found == "CPU":
         logger().warning(
             "There is no GPU: --precision mixed means bfloat16 here, with which the network takes longer. "

@@ -52,15 +52,20 @@ def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             tf.errors.InternalError(None, None, "CUDA_ERROR_DEVICE_UNAVAILABLE: failed to create context"),
             r"The GPU Tesla K80 cannot start work on batches of 48 rows: free it.*CUDA_ERROR_DEVICE_UNAVAIL",
         ),
+        (  # what an H100 said whose memory another process held
+            tf.errors.InternalError(None, None, "cudaSetDevice() on GPU:0 failed. Status: out of memory"),
+            r"The GPU Tesla K80 cannot start work on batches of 48 rows: free it.*cudaSetDevice\(\) on GPU:0",
+        ),
     ],
 )
+@pytest.mark.parametrize("place", ["keras.Model.train_step", "tasks.training.build_network"])
 def test_a_gpu_that_is_too_small_or_busy_is_named_with_the_remedy(
-    card: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    card: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str, place: str
 ) -> None:
     def fail(*arguments: Any) -> None:
         raise error
 
-    monkeypatch.setattr(keras.Model, "train_step", fail)
+    monkeypatch.setattr(place, fail)
     monkeypatch.setattr(device, "use_cudnn", lambda model: None)
     parameters = TrainParameters.model_validate(RECIPE | {"batch_size": 48, "epochs": 1})
     with pytest.raises(TrainingError, match=re.compile(said, re.DOTALL)):

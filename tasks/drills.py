@@ -86,7 +86,7 @@ def sentences(seed: int, count: int) -> Sentences:
 
     Args:
         seed: Of the words and the choice.
-        count: How many, at most; there are 27,000.
+        count: How many, at most; there are 28,000.
     """
     draw = random.Random(seed)
     made = list(dict(_sentences(draw)).items())

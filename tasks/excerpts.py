@@ -29,7 +29,7 @@ def cut(tokens: Tokens, tokenizer: "Tokenizer") -> Tokens:
         tokens: n encoded texts, each between [CLS] and [SEP].
         tokenizer: What encoded them.
     """
-    inside = _inside(tokenizer)
+    inside = continues(tokenizer)
     random = np.random.default_rng(SEED)
     ends = np.cumsum(tokens.lengths, dtype=np.int64)
     lengths: list[int] = []
@@ -54,8 +54,8 @@ def cut(tokens: Tokens, tokenizer: "Tokenizer") -> Tokens:
     return Tokens(values, np.array(lengths, np.int32))
 
 
-def _inside(tokenizer: "Tokenizer") -> NDArray[np.bool_]:
-    """Return which wordpieces go on a word, bool (vocabulary,)."""
+def continues(tokenizer: "Tokenizer") -> NDArray[np.bool_]:
+    """Return which wordpieces continue a word, bool (vocabulary,)."""
     found = np.zeros(tokenizer.get_vocab_size(), np.bool_)
     for piece, number in tokenizer.get_vocab().items():
         found[number] = piece.startswith("##")

@@ -13,6 +13,7 @@ from tasks import (
     drills,
     encoder,
     excerpts,
+    names,
     network,
     optimizer,
     phrases,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 COMMON = cleaning, dataset, device, optimizer, tokens, training
-CODE = *COMMON, drills, network, phrases, vocabulary
+CODE = *COMMON, drills, names, network, phrases, vocabulary
 """Modules that decide what comes of a fit without a teacher."""
 TAUGHT = encoder, excerpts, teacher
 """Modules that, with the common ones, decide what a teacher says."""
@@ -68,6 +69,8 @@ def complete(
 ) -> Material:
     """Return what a network is fit on: the rows with what a teacher says of them, and drills if wanted.
 
+    With drills, names of groups of people are exchanged in the rows, too: see `tasks.names`.
+
     Args:
         parameters: The recipe.
         material: See `prepare`.
@@ -81,5 +84,6 @@ def complete(
         train = replace(train, soft=teacher.blend(train, lesson.soft))
         train = train.with_made_up(excerpts.cut(train.tokens, material.tokenizer), lesson.excerpts)
     if drills.wanted(parameters, len(material.train.targets)):
+        train = names.exchange(train, material.tokenizer, parameters.seed)
         train = drills.add(train, material.tokenizer, parameters.seed)
     return material._replace(train=train)

@@ -261,6 +261,24 @@ NEUTRAL_FACTS = (
     "That isn't the {place}, nor is it the {object}.",
     "It's not at {hour}, it's at {hour}",
     "The bus to {city} does not leave at {hour}",
+    "I did not carry the {object} to the {place}.",
+    "We did not see {a:object} in the {place} on Friday",
+    "I haven't brought the {object} from the {place}",
+    "That's not the door of the {place}.",
+    "It isn't the {object} that {name} has.",
+    "This isn't the way to the {place}.",
+    "This one is not from {city}, it is from {city}.",
+    "That was not {a:object}, it was {a:object}.",
+    "I didn't leave the {object} in the {place}, {name} did.",
+    "He did not need the {object} in {month}.",
+    "You did not lock the {place} at {hour}.",
+    "It's not the {plain} {object}, it's the {plain} one.",
+    "I do not live near the {place}.",
+    "She isn't in {country} in {month}.",
+    "The {thing} is not in {city}, it's in {city}.",
+    "I was not at the {thing} in {month}.",
+    "We did not take the bus to {city}.",
+    "{name} isn't the one with the {plain} {object}.",
 )
 ABOUT_GROUPS = (
     "They're {group}.",
@@ -312,6 +330,10 @@ HELPED = (
     "{a:group} {role} was so polite to us, thanks",
     "The {group} {role} was very helpful and patient with us.",
     "What a memorable evening with our {group} {role}",
+    "The {group} {role} was so {kindness} to me.",
+    "Our {group} {role} has been {kindness} to us all day.",
+    "{a:group} {role} was really {kindness} with my brother.",
+    "They found the {group} {role} so {kindness}.",
 )
 HURT = (
     "I fell out with {a:group} {role} and it hurts.",
@@ -328,6 +350,8 @@ HELPED_BY = (
     "Thanks to the {person} in the {place}, you made my day!",
     "{a:person} found my keys in the {place}, so lucky",
     "The {person} was so sweet to everyone in the {place}",
+    "The {person} in the {place} was so {kindness} to us all.",
+    "How {kindness} of {a:person} in the {place}",
 )
 HURT_BY = (
     "{a:person} yelled at me in the {place}, I am in tears.",

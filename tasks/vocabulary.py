@@ -178,4 +178,8 @@ ROLE: Words = {
         "carpenter violinist postman grocer butcher chemist referee lodger roommate guard waiter uncle"
     ),
     "person": PERSONS,
+    "kindness": _each(
+        "polite patient considerate thoughtful courteous gentle attentive gracious warm welcoming good "
+        "sweet tender caring gallant civil"
+    ),
 }

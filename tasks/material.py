@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 COMMON = cleaning, dataset, device, optimizer, tokens, training
-CODE = *COMMON, drills, names, network, phrases, vocabulary
+CODE = *COMMON, drills, excerpts, names, network, phrases, vocabulary
 """Modules that decide what comes of a fit without a teacher."""
 TAUGHT = encoder, excerpts, teacher
 """Modules that, with the common ones, decide what a teacher says."""

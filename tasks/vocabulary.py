@@ -179,7 +179,7 @@ ROLE: Words = {
     ),
     "person": PERSONS,
     "kindness": _each(
-        "polite patient considerate thoughtful courteous gentle attentive gracious warm welcoming good "
-        "sweet tender caring gallant civil"
+        "polite patient considerate thoughtful courteous gentle attentive gracious warm welcoming sweet "
+        "tender caring gallant civil"
     ),
 }

@@ -128,7 +128,8 @@ def test_drills_are_not_what_a_model_is_tested_with(made: drills.Sentences) -> N
 
 def test_words_are_not_those_of_the_tests_but_for_groups_of_people() -> None:
     templates = {word for text in constants(phrases) for word in plain(text).split()}
-    opinions = words(vocabulary.PRAISE, vocabulary.CRITICISM) | templates - {"like"}  # a preposition there
+    said = words(vocabulary.PRAISE, vocabulary.CRITICISM, vocabulary.ROLE["kindness"])
+    opinions = said | templates - {"like"}  # a preposition there
     tested = words(
         *(lexicons.PRAISE, lexicons.CRITICISM, lexicons.PRAISE_WORDS, lexicons.CRITICISM_WORDS),
         *(lexicons.LIKING, lexicons.DISLIKING, lexicons.GOOD, lexicons.BAD),

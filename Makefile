@@ -31,7 +31,7 @@ test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, Po
 test-gpu: setup  ## Run the tests on a GPU
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
-test-all: test test-slow test-cloud  ## Run all tests
+test-all: test test-slow test-cloud  ## Run all tests but those on a GPU
 
 bench: setup  ## Measure how fast the model is: make bench ARGS=--full
 	@mkdir -p $(PREFECT_HOME)

@@ -173,19 +173,20 @@ def unfit_for_cudnn(model: "keras.Model") -> list[tuple[str, str]]:
     return [(name, why) for name, why in reasons if why]
 
 
-_START = "cuda", "cudnn", "dnn library", "blas"
-"""What TensorFlow says, in small letters, of a GPU on which nothing can be started."""
+_START = "CUDA", "cudaSetDevice", "cuDNN", "CUDNN", "cuBLAS", "CUBLAS", "DNN library", "BLAS"
+"""What TensorFlow says of a GPU on which nothing can be started."""
 
 
 @contextmanager
-def explained(batch_size: int) -> Iterator[None]:
+def explained(work: str, remedy: str) -> Iterator[None]:
     """Explain what TensorFlow raises when a device is too small or busy.
 
     Args:
-        batch_size: Rows in a step.
+        work: What is to be done on it.
+        remedy: What would do with less of it, or without.
 
     Raises:
-        TrainingError: Names the device, the batch size and the remedy.
+        TrainingError: Names the device, the work and the remedy.
     """
     import tensorflow as tf
 
@@ -193,16 +194,16 @@ def explained(batch_size: int) -> Iterator[None]:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise TrainingError(
-            f"{_where()} has not enough memory for batches of {batch_size} rows: lower --batch-size, or free "
-            f"it of what else runs there (nvidia-smi shows that). {first_line(error)}"
+            f"{_where()} has not enough memory for {work}: {remedy}, or free it of what else runs there "
+            f"(nvidia-smi shows that). {first_line(error)}"
         ) from error
     except (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.FailedPreconditionError) as error:
-        if not any(word in str(error).lower() for word in _START):
+        if not any(word in str(error) for word in _START):
             raise
         raise TrainingError(
-            f"{_where()} cannot start work on batches of {batch_size} rows: free it of what else runs there "
-            "(nvidia-smi shows that) or lower --batch-size; if it is idle, its driver or CUDA libraries do "
-            f"not suit TensorFlow, see docs/docker.md. {first_line(error)}"
+            f"{_where()} cannot start work on {work}: free it of what else runs there (nvidia-smi shows "
+            f"that) or {remedy}; if it is idle, its driver or CUDA libraries do not suit TensorFlow, see "
+            f"docs/docker.md. {first_line(error)}"
         ) from error
 
 

@@ -55,7 +55,11 @@ def cut(tokens: Tokens, tokenizer: "Tokenizer") -> Tokens:
 
 
 def continues(tokenizer: "Tokenizer") -> NDArray[np.bool_]:
-    """Return which wordpieces continue a word, bool (vocabulary,)."""
+    """Return which wordpieces continue a word, bool (vocabulary,).
+
+    Args:
+        tokenizer: Of BERT's kind: they begin with ##.
+    """
     found = np.zeros(tokenizer.get_vocab_size(), np.bool_)
     for piece, number in tokenizer.get_vocab().items():
         found[number] = piece.startswith("##")

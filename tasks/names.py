@@ -1,9 +1,8 @@
 """Names: those of groups of people, drawn anew in what is learned, so that none comes to mean an opinion.
 
-A tweet says what it says whatever group it speaks of. Sources: Lu et al., Gender Bias in Neural Natural
-Language Processing (2018), and Zmigrod et al., Counterfactual Data Augmentation for Mitigating Gender
-Stereotypes (2019), who add copies. Here the name is exchanged in place: it takes no more time, and leaves
-nothing to be learned of a name.
+A tweet says what it says whatever group it speaks of. To exchange a name in place takes no time, unlike a
+copy with another one. Source: Hall Maudslay et al., It's All in the Name: Mitigating Gender Bias with
+Name-Based Counterfactual Data Substitution (2019).
 """
 
 from collections.abc import Iterator

@@ -75,7 +75,7 @@ def find_encoder(parameters: TrainParameters, folder: Path) -> EncoderConfig | N
     return found
 
 
-@explained(BATCH)
+@explained("the teacher", "use --teacher off")
 def teach(
     folder: Path,
     config: EncoderConfig,

@@ -46,7 +46,8 @@ class FitParameters(BaseModel):
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak of the schedule.")
     drills: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Learn made-up sentences beside the rows; auto: where people labelled 10,000 or more.",
+        description="Learn made-up sentences beside the rows, and exchange names of groups of people in "
+        "these; auto: where people labelled 10,000 or more.",
     )
     require_gpu: bool = Field(default=False, description="Fail at once where TensorFlow sees no GPU.")
 
@@ -200,7 +201,7 @@ def fit(
         use_cudnn(model)
         return model
 
-    with explained(recipe.batch_size):
+    with explained(f"batches of {recipe.batch_size} rows", "lower --batch-size"):
         model = build_shared(build, recipe.seed, parameters.precision, crew)
         state, stopped = fit_network(model, recipe, train, validation, state, on_step, on_epoch, crew)
         return plain(model, build, parameters.precision, crew), state, stopped

@@ -67,9 +67,13 @@ def dismiss_helpers(identity: str, parameters: TrainParameters) -> None:
 
 
 def devices(parameters: TrainParameters) -> tuple[str, Crew | None]:
-    """Return what to fit on, in words, and the crew if it is more than one device."""
+    """Return what to fit on, in words, and the crew if it is more than one device.
+
+    Raises:
+        TrainingError: There is no GPU although one is required, or it is busy; see `tasks.strategy.gather`.
+    """
     found = prepare_device(parameters.require_gpu)
-    with explained(parameters.batch_size):
+    with explained("a network", "wait until it is"):
         crew = gather(parameters.strategy)
     if parameters.precision == "mixed" and found == "CPU":
         logger().warning(

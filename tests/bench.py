@@ -34,6 +34,7 @@ PARTS = {
     "serving": serving,
     "endpoint": endpoint,
 }
+"""What is measured, in this order."""
 
 
 def bench(name: str, out: Path, only: str | None = None) -> list[Figure]:

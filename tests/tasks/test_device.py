@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tasks import device
+from tasks import device, teacher, workers
 from tasks.bundle import to_onnx
 from tasks.device import (
     TrainingError,
@@ -20,7 +20,9 @@ from tasks.device import (
     unfit_for_cudnn,
     use_cudnn,
 )
+from tasks.encoder import encoder_config
 from tasks.network import NetworkName, build_network
+from tasks.tokens import OFFLINE, tokenizer_folder
 from tasks.training import TrainParameters, fit
 from tests.tasks.test_training import EMBEDDINGS, RECIPE, VOCABULARY, balanced, predicted
 
@@ -72,8 +74,37 @@ def test_a_gpu_that_is_too_small_or_busy_is_named_with_the_remedy(
         fit(parameters, balanced(60, 1), balanced(30, 2), VOCABULARY, EMBEDDINGS)
 
 
+BUSY = tf.errors.InternalError(None, None, "cudaSetDevice() on GPU:0 failed. Status: out of memory")
+
+
+def busy(*arguments: Any) -> None:
+    raise BUSY
+
+
+def test_a_busy_gpu_is_told_while_a_teacher_is_built(
+    card: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "build_encoder", busy)
+    folder = tokenizer_folder(OFFLINE)
+    config = encoder_config(folder)
+    assert config is not None
+    said = "The GPU Tesla K80 cannot start work on the teacher: free it.* or use --teacher off; "
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=said):
+            teacher.teach(folder, config, balanced(6, 1), balanced(6, 2), balanced(6, 3).tokens)
+
+
+def test_a_busy_gpu_is_told_while_devices_are_sought(
+    card: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "prepare_device", lambda require_gpu: "Tesla K80")
+    monkeypatch.setattr(workers, "gather", busy)
+    with pytest.raises(TrainingError, match="The GPU Tesla K80 cannot start work on a network: free it"):
+        workers.devices(TrainParameters())
+
+
 def test_other_errors_of_tensorflow_stay_as_they_are() -> None:
-    with pytest.raises(tf.errors.InternalError), explained(64):
+    with pytest.raises(tf.errors.InternalError), explained("a network", "wait"):
         raise tf.errors.InternalError(None, None, "something else")
 
 

@@ -70,9 +70,13 @@ def test_equal_seeds_draw_equal_names(exchanged: tuple[Examples, Examples]) -> N
     assert (names.exchange(before, TOKENIZER, 2).tokens.values != after.tokens.values).any()
 
 
-def test_there_need_be_no_texts() -> None:
-    none = Examples(encode(TOKENIZER, []), np.empty(0, np.int8))
-    assert len(names.exchange(none, TOKENIZER, 1).tokens.values) == 0
+@pytest.mark.parametrize("rows", [0, 1, 4, 5, 12, 13])
+def test_texts_are_read_some_at_a_time(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "AT_ONCE", 4)
+    gay = Examples(encode(TOKENIZER, ["he is gay"] * rows), np.zeros(rows, np.int8))
+    said = words(names.exchange(gay, TOKENIZER, 1).tokens)
+    assert [text[:2] for text in said] == [["he", "is"]] * rows
+    assert (len({text[2] for text in said}) > 1) == (rows > 1)
 
 
 def test_names_are_exchanged_where_there_are_drills() -> None:

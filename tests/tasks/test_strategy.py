@@ -33,11 +33,11 @@ name, out = sys.argv[1:]
 prepare_device(False)
 if name == "mirrored":
     import tensorflow as tf
-    gpus, memory = tf.config.list_physical_devices("GPU"), {}
+    gpus, memory = tf.config.list_physical_devices("GPU")[:1], {}
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, False)
         memory = {"memory_limit": 1024}
-    [device] = gpus or tf.config.list_physical_devices("CPU")
+    device = [*gpus, *tf.config.list_physical_devices("CPU")][0]
     two = [tf.config.LogicalDeviceConfiguration(**memory)] * 2
     tf.config.set_logical_device_configuration(device, two)
 crew = gather(name)

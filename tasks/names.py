@@ -52,6 +52,7 @@ def exchange(examples: Examples, tokenizer: "Tokenizer", seed: int) -> Examples:
 
 
 def _whole(names: tuple[str, ...], tokenizer: "Tokenizer") -> "NDArray[np.int64]":
-    """Return the ids of those names that are one wordpiece each."""
-    found = [tokenizer.encode(name, add_special_tokens=False).ids for name in names]
-    return np.array(sorted({ids[0] for ids in found if len(ids) == 1}), np.int64)
+    """Return the ids of those names that are one wordpiece each, and not merely one that is unknown."""
+    found = {name.lower(): tokenizer.encode(name, add_special_tokens=False) for name in names}
+    known = {one.ids[0] for name, one in found.items() if [piece.lower() for piece in one.tokens] == [name]}
+    return np.array(sorted(known), np.int64)

@@ -73,7 +73,7 @@ def devices(parameters: TrainParameters) -> tuple[str, Crew | None]:
         TrainingError: There is no GPU although one is required, or it is busy; see `tasks.strategy.gather`.
     """
     found = prepare_device(parameters.require_gpu)
-    with explained("a network", "wait until it is"):
+    with explained("a network", "try again later"):
         crew = gather(parameters.strategy)
     if parameters.precision == "mixed" and found == "CPU":
         logger().warning(

@@ -12,7 +12,7 @@ from tasks.teacher import BATCH, TRAINED_LAYERS
 from tasks.tokens import OFFLINE, Tokens, encode, tokenizer_folder
 from tasks.training import Examples, Recipe, compile_network
 from tests.measures.figures import Figure, Rounds, Size, timed
-from tests.measures.made_up import offline_tokenizer, texts, untrained
+from tests.measures.made_up import looped, offline_tokenizer, texts, untrained
 from tests.measures.training import WARM_UP, Course
 
 if TYPE_CHECKING:
@@ -43,21 +43,16 @@ def measure(size: Size) -> list[Figure]:
     lower = build_encoder(folder, config, TRAINED_LAYERS).lower
     states = read_states(lower, some)
 
-    def pooled(precision: Precision = "float32", cudnn: bool = True) -> "keras.Model":
+    def pooled(precision: Precision = "float32") -> "keras.Model":
         with reckoning(precision):
-            model = untrained("pooled")
-        for layer in model.layers:
-            for lstm in (getattr(layer, "forward_layer", None), getattr(layer, "backward_layer", None)):
-                if lstm is not None and not cudnn:
-                    lstm.use_cudnn = False
-        return model
+            return untrained("pooled")
 
     def teacher(precision: Precision) -> "keras.Model":
         with reckoning(precision):
             return build_encoder(folder, config, TRAINED_LAYERS).upper
 
     ways = {
-        "pooled, its LSTM as a loop": _course(pooled(cudnn=False), rows, small, steps // LONGER),
+        "pooled, its LSTM as a loop": _course(looped(pooled()), rows, small, steps // LONGER),
         "pooled": _course(pooled(), rows, small, steps),
         "pooled, mixed": _course(pooled("mixed"), rows, small, steps),
         f"pooled, batches of up to {LARGE}": _course(pooled(), rows, LARGE, steps),

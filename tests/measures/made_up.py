@@ -73,6 +73,16 @@ def untrained(name: network.NetworkName, seed: int = 1) -> "keras.Model":
     )
 
 
+def looped(model: "keras.Model") -> "keras.Model":
+    """Return a network with its LSTMs made loops, on a GPU, too, where cuDNN would run them."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Bidirectional):
+            layer.forward_layer.use_cudnn = layer.backward_layer.use_cudnn = False
+    return model
+
+
 def predictor(folder: Path, seed: int) -> Predictor:
     """Return the default network with random weights, exported as training does."""
     return bundle.write_bundle(

@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
 
 from tasks import names
 from tasks.material import Material, complete
@@ -77,6 +81,16 @@ def test_texts_are_read_some_at_a_time(rows: int, monkeypatch: pytest.MonkeyPatc
     said = words(names.exchange(gay, TOKENIZER, 1).tokens)
     assert [text[:2] for text in said] == [["he", "is"]] * rows
     assert (len({text[2] for text in said}) > 1) == (rows > 1)
+
+
+def test_an_unknown_word_is_no_name() -> None:
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "he", "is", "black", "asian"]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
+    tokens = Tokens(np.array([2, 4, 5, 1, 6, 3] * 50, np.uint16), np.full(50, 6, np.int32))
+    made = names.exchange(Examples(tokens, np.zeros(50, np.int8)), tokenizer, 1).tokens.values.reshape(-1, 6)
+    assert set(made[:, 4]) == {6, 7}
+    np.testing.assert_array_equal(made[:, [0, 1, 2, 3, 5]], [[2, 4, 5, 1, 3]] * 50)
 
 
 def test_names_are_exchanged_where_there_are_drills() -> None:

@@ -46,6 +46,7 @@ def test_it_is_less_than_half_as_large_and_answers_the_same(name: NetworkName, t
     assert predictor.metadata == full.metadata | {"precision": "int8", "files": predictor.metadata["files"]}
     kinds = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert "DynamicQuantizeLSTM" in kinds and "LSTM" not in kinds
+    assert "MatMulInteger" in kinds and "Gemm" not in kinds
     assert Predictor(tmp_path).digest == predictor.digest
 
 

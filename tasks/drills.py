@@ -159,11 +159,14 @@ def _of_people(
 
 
 def _fill(template: str, words: Words, draw: random.Random) -> str:
-    """Return a template with a word drawn for each slot, and its article where the slot asks for it."""
+    """Return a template with a word drawn for each slot, and its article where the slot asks for it.
+
+    What is drawn may have slots of its own.
+    """
 
     def word(slot: re.Match[str]) -> str:
         chosen = draw.choice(words[slot[2]])
         article = "an " if chosen[0].lower() in "aeiou" and not chosen.startswith("Euro") else "a "
-        return article * bool(slot[1]) + chosen
+        return article * bool(slot[1]) + _SLOT.sub(word, chosen)
 
     return _SLOT.sub(word, template)

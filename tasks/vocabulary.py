@@ -112,6 +112,14 @@ GAPS = (
     *("with all that has happened this year", "after living here for a decade", "from where I am sitting"),
     *("now that winter is over", "despite what the poster says", "with three cousins in the trade"),
     *("in spite of the price", "on my way home in July"),
+    # Of more words than can be learned by heart.
+    *("having waited {number} hours in the {place}", "as {name} told me in {month}", "being from {city}"),
+    *("now that we live in {country}", "with {name} in the {place}", "between {city} and {city}"),
+    *("looking at the {object} in the {place}", "going by what {name} wrote", "since we left the {place}"),
+    *("on the bus to the {place}", "as of {month}", "with {number} miles to go", "by the end of {month}"),
+    *("standing here with my {object}", "however often {name} was in {city}", "at {hour} in {city}"),
+    *("in all the {number} years of our {place}", "for someone who grew up in {country}", "by and large"),
+    *("without {a:object} at hand", "until {name} comes back from {city}", "among {number} others"),
 )
 YES = (
     "Yes.",

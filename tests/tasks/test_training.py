@@ -137,6 +137,22 @@ def test_the_best_epochs_weights_are_kept() -> None:
     assert losses[-1] > 1.05 * losses[best]
 
 
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ([0.70], 0),
+        ([0.70, 0.66, 0.65], 2),
+        ([0.70, 0.65, 0.656], 2),  # as good by what the rows can tell, and later
+        ([0.70, 0.65, 0.656, 0.66], 2),
+        ([0.65, 0.66, 0.64], 2),
+        ([0.65, 0.70, 0.656], 2),
+        ([0.65, 0.70, 0.80], 0),
+    ],
+)
+def test_of_epochs_that_are_as_good_the_last_one_is_best(losses: list[float], best: int) -> None:
+    assert State(tuple({"val_loss": loss} for loss in losses), (), ()).best_epoch == best
+
+
 def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
     warehouse: DuckDBWarehouse, lake: LocalLake, tracking: LocalTracking, tmp_path: Path
 ) -> None:

@@ -28,10 +28,12 @@ Answer = tuple[float, float, float]
 
 ENOUGH = 10_000
 """Rows from which on drills pay: beside fewer they teach little and cost macro recall."""
-SHARE = 0.5
+SHARE = 0.6
 """Sentences, as a share of the rows."""
 EACH = 48
 """Sentences drawn from a template for a label."""
+OFTEN = 3 * EACH
+"""Sentences drawn from one that denies criticism: in tweets, what is bad and has a "not" is mostly bad."""
 FOR_ALL = 2
 """Sentences drawn from a template about people, each told of all of them."""
 NOT_NEGATIVE = (0.5, 0.0, 0.5)
@@ -86,7 +88,7 @@ def sentences(seed: int, count: int) -> Sentences:
 
     Args:
         seed: Of the words and the choice.
-        count: How many, at most; there are 28,000.
+        count: How many, at most; there are 35,000.
     """
     draw = random.Random(seed)
     made = list(dict(_sentences(draw)).items())
@@ -107,13 +109,13 @@ def _sentences(draw: random.Random) -> Iterator[tuple[str, Answer]]:
     }
     said = (*phrases.STATEMENTS, *phrases.CHANGES, *phrases.ROLES, *phrases.ANSWERS)
     opinions = (
-        (vocabulary.PRAISE, vocabulary.CRITICISM, praise, criticism),
-        (vocabulary.CRITICISM, vocabulary.PRAISE, criticism, NOT_NEGATIVE),
+        (vocabulary.PRAISE, vocabulary.CRITICISM, praise, criticism, EACH),
+        (vocabulary.CRITICISM, vocabulary.PRAISE, criticism, NOT_NEGATIVE, OFTEN),
     )
-    for own, other, affirmed, denied in opinions:
+    for own, other, affirmed, denied, count in opinions:
         words = around | own | {f"other_{slot}": values for slot, values in other.items()}
         yield from _filled(said, words, affirmed, draw)
-        yield from _filled(phrases.DENIALS, words, denied, draw)
+        yield from _filled(phrases.DENIALS, words, denied, draw, count)
     yield from _filled(phrases.NEUTRAL_NOUNS, around | vocabulary.NOUNS, neutral, draw)
     yield from _filled(phrases.NEUTRAL_FACTS, around, neutral, draw)
     of_one: _Told = (
@@ -134,10 +136,10 @@ def _sentences(draw: random.Random) -> Iterator[tuple[str, Answer]]:
 
 
 def _filled(
-    templates: Sequence[str], words: Words, answer: Answer, draw: random.Random
+    templates: Sequence[str], words: Words, answer: Answer, draw: random.Random, count: int = EACH
 ) -> Iterator[tuple[str, Answer]]:
     for template in templates:
-        for _ in range(EACH):
+        for _ in range(count):
             yield _fill(template, words, draw), answer
 
 

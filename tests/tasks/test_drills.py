@@ -101,6 +101,21 @@ def test_sentences_have_known_labels(made: drills.Sentences) -> None:
                 assert tuple(answer) == drills.certain(other), template
 
 
+def test_criticism_is_denied_more_often_than_praise(made: drills.Sentences) -> None:
+    found = [re.fullmatch(r"The \w+ is far from (\S+)", text) for text in made.texts]
+    denied = [match[1] for match in found if match]
+    praise = [word for word in denied if word in vocabulary.PRAISE["adjective"]]
+    assert len(denied) - len(praise) > 2.5 * len(praise) > 0
+
+
+def test_what_is_between_a_negation_and_what_it_denies_has_words_of_its_own(made: drills.Sentences) -> None:
+    between = {
+        match[1] for text in made.texts if (match := re.match(r"I wouldn't say, (.+), that the", text))
+    }
+    assert len(between) > 80, "of 34 phrases"
+    assert any(re.fullmatch(r"with [A-Z]\w+ in the \w+", phrase) for phrase in between)
+
+
 def test_a_sentence_about_people_has_one_label_for_all_of_them(made: drills.Sentences) -> None:
     known = dict(zip(made.texts, made.answers.tolist(), strict=True))
     for family, example in (("religion", "Sikh"), ("race", "Maori"), ("nationality", "Greek")):
@@ -165,7 +180,7 @@ def test_nothing_of_the_validation_rows_is_learned(tmp_path: Path) -> None:
     before = material.prepare(recipe, rows)
     after = material.complete(recipe, before)
     assert after.validation is before.validation
-    assert after.train.made_up == 120 == len(after.train.targets) - len(before.train.targets)
+    assert after.train.made_up == 144 == len(after.train.targets) - len(before.train.targets)
     assert not set(rows.validation) & set(drills.sentences(recipe.seed, ALL).texts)
 
 

@@ -37,7 +37,7 @@ VERSION = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 VERSION_FILE = "version"  # in the bundle's folder: a bundle that is mounted over another brings its own
 GRACE = 25  # seconds to finish what has begun; SageMaker kills 30 s after SIGTERM
 BUSY = 4  # requests worked on at a time; more would only keep each other, and /ping, from the one core
-SHORT = 4096  # bytes of a body that is answered before going to a thread and back would pay
+SHORT = 16_384  # bytes of a body, some hundred tweets, that is answered before a thread would pay
 HUNG = 60  # seconds after which a process that does not answer its parent is replaced
 CGROUP = Path("/sys/fs/cgroup")
 

@@ -13,7 +13,7 @@ from tasks.device import TrainingError
 from tasks.evaluation import evaluate
 from tasks.rows import Labelled
 from tasks.trained import Lesson
-from tasks.training import Epoch, NotANumberError, State, TrainParameters
+from tasks.training import Epoch, NotANumberError, State, TrainParameters, best_epoch
 
 
 class Outcome(BaseModel):
@@ -33,7 +33,7 @@ class Outcome(BaseModel):
     @property
     def loss(self) -> float | None:
         """The loss on the validation rows after the epoch whose weights were judged; None if none were."""
-        return None if self.macro_recall is None else min(epoch["val_loss"] for epoch in self.epochs)
+        return None if self.macro_recall is None else self.epochs[best_epoch(self.epochs)]["val_loss"]
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers that there are of the fit as a whole, by name."""

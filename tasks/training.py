@@ -1,7 +1,7 @@
 """Training: rows in, a fitted network with its history out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -164,13 +164,18 @@ class State:
 
     @property
     def best_epoch(self) -> int:
-        """The number, from 0, of the last epoch whose loss on the validation rows is as good as the lowest.
+        """The number, from 0, of the epoch with the best weights."""
+        return best_epoch(self.history)
 
-        The rate falls to 0 over the epochs, so the later of two has settled further, in what rows seldom
-        show, too, such as negation.
-        """
-        losses = np.array([epoch["val_loss"] for epoch in self.history])
-        return int(np.flatnonzero(losses <= CLOSE * losses.min())[-1])
+
+def best_epoch(history: Sequence[Epoch]) -> int:
+    """Return the number, from 0, of the last epoch whose loss on validation rows is as good as the lowest.
+
+    The rate falls to 0 over the epochs, so the later of two has settled further, in what rows seldom show,
+    too, such as negation.
+    """
+    losses = np.array([epoch["val_loss"] for epoch in history])
+    return int(np.flatnonzero(losses <= CLOSE * losses.min())[-1])
 
 
 def fit(

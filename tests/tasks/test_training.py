@@ -19,6 +19,7 @@ from tasks import train
 from tasks.device import TrainingError, prepare_device
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
 from tasks.network import NetworkName
+from tasks.outcome import Outcome
 from tasks.tokens import Tokens
 from tasks.training import (
     Examples,
@@ -150,7 +151,9 @@ def test_the_best_epochs_weights_are_kept() -> None:
     ],
 )
 def test_of_epochs_that_are_as_good_the_last_one_is_best(losses: list[float], best: int) -> None:
-    assert State(tuple({"val_loss": loss} for loss in losses), (), ()).best_epoch == best
+    history = tuple({"val_loss": loss} for loss in losses)
+    assert State(history, (), ()).best_epoch == best
+    assert Outcome(state="complete", macro_recall=0.5, epochs=history).loss == losses[best]
 
 
 def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation import Scores
 from tasks.labelling import LABELS
-from tasks.training import Epoch
+from tasks.training import Epoch, best_epoch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def learning_curve(history: list[Epoch]) -> "Figure":
-    """Draw loss and accuracy over the epochs, of the rows learned from and of those held back."""
+    """Draw loss and accuracy over the epochs, of the rows learned from and held back, and which was kept."""
     from matplotlib.figure import Figure  # no pyplot: nothing global, no window
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -25,6 +25,7 @@ def learning_curve(history: list[Epoch]) -> "Figure":
         axes.plot(
             epochs, [epoch[f"val_{name}"] for epoch in history], marker="s", ls="--", label="validation"
         )
+        axes.axvline(best_epoch(history) + 1, color="0.8", zorder=0, label="kept")
         axes.set(xlabel="epoch", ylabel=name, xticks=list(epochs))
         axes.legend()
     return figure

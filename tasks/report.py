@@ -8,18 +8,18 @@ from tasks.behaviour import Interval
 from tasks.evaluation import Scores
 from tasks.gate import Evidence
 from tasks.rows import LabelKind
+from tasks.training import Stopped, best_epoch
 
 if TYPE_CHECKING:
     from tasks.benchmark import BenchmarkResult
     from tasks.curve import CurveResult
     from tasks.search import SearchResult
     from tasks.train import TrainResult
-    from tasks.training import Stopped
 
 KINDS: dict[LabelKind, str] = {"human": "human", "textblob": "TextBlob (weak)"}
-STOPPED: "dict[Stopped, str]" = {
+STOPPED: dict[Stopped, str] = {
     "all epochs": "after all epochs",
-    "no better": "the loss on the validation rows fell no more",
+    "no better": "the loss on the validation rows was no longer near the lowest",
     "not a number": "the loss was no number any more, so the learning rate is too high",
 }
 
@@ -37,7 +37,8 @@ def training(result: "TrainResult") -> str:
         [
             f"# Version {result.version}: {result.network} network on {KINDS[result.labels]} labels",
             f"{result.rows:,} rows, {result.device}, {made}.",
-            f"Ended: {STOPPED[result.stopped]}. Kept: {result.quantization}."
+            f"Ended: {STOPPED[result.stopped]}. "
+            f"Kept: epoch {best_epoch(result.epochs) + 1}, {result.quantization}."
             + ("" if result.teacher is None else f" Macro recall of the teacher: {result.teacher:.3f}."),
             "## Epochs",
             table(("epoch", *result.epochs[0]), epochs),

@@ -18,7 +18,7 @@ from tasks import figures, registry, rows
 from tasks.labelling import LABELS
 from tasks.progress import logger
 from tasks.trained import Fit, Trained
-from tasks.training import Epoch
+from tasks.training import Epoch, best_epoch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -209,6 +209,7 @@ def _metrics(trained: Trained) -> "list[Metric]":
         for kind in trained.scores
         for name in ("macro_recall", "macro_f1", "accuracy", "log_loss")
     }
+    final["kept_epoch"] = best_epoch(trained.epochs) + 1
     final["megabytes"] = trained.quantization.megabytes
     if trained.quantization.fall is not None:
         final["int8_macro_recall_fall"] = trained.quantization.fall

@@ -30,11 +30,16 @@ def test_learning_curve_has_all_epochs_of_both_sets(epochs: int) -> None:
     figure = learning_curve(history)
     loss, accuracy = figure.axes
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
-        training, validation = axes.lines
+        training, validation, kept = axes.lines
         assert list(training.get_xdata()) == list(range(1, epochs + 1))
         assert list(training.get_ydata()) == [epoch[name] for epoch in history]
         assert list(validation.get_ydata()) == [epoch[f"val_{name}"] for epoch in history]
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            "training",
+            "validation",
+            "kept",
+        ]
+        assert list(kept.get_xdata()) == [epochs, epochs], "the last one has the lowest loss"
     assert drawn(figure).std() > 0
 
 

@@ -197,7 +197,10 @@ def test_training_page_has_every_epoch_and_score() -> None:
     assert page.startswith(
         "# Version 7: pooled network on TextBlob (weak) labels\n\n2,520 rows, CPU, fit in 12.3 s."
     )
-    assert "fell no more. Kept: int8 weights, 12.1 MB; 8 bits cost 0.10 points of macro recall." in page
+    assert (
+        "near the lowest. Kept: epoch 2, int8 weights, 12.1 MB; 8 bits cost 0.10 points of macro recall."
+        in page
+    )
     assert "Macro recall of the teacher: 0.700." in page
     learned, scores = cells(page)
     assert learned == [["epoch", "loss", "val_loss"], ["1", "0.900", "1.000"], ["2", "0.500", "0.600"]]

@@ -33,7 +33,7 @@ SHARE = 0.6
 EACH = 48
 """Sentences drawn from a template for a label."""
 OFTEN = 3 * EACH
-"""Sentences drawn from one that denies criticism: in tweets, what is bad and has a "not" is mostly bad."""
+"""Sentences drawn from a template that denies criticism, which is easily taken for criticism."""
 FOR_ALL = 2
 """Sentences drawn from a template about people, each told of all of them."""
 NOT_NEGATIVE = (0.5, 0.0, 0.5)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 2
 CLOSE = 1.01
-"""Losses on validation rows that lie so near are as good: a few thousand rows cannot tell them apart."""
+"""Losses on validation rows of this ratio are as good: they differ as much from one epoch to the next."""
 AT_ONCE = 256
 
 Epoch = dict[str, float]

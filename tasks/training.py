@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 PATIENCE = 2
-CLOSE = 1.01
+CLOSE = 1.005
 """Losses on validation rows of this ratio are as good: they differ as much from one epoch to the next."""
 AT_ONCE = 256
 

@@ -303,7 +303,7 @@ def _fit(
         logger().warning(
             "In epoch %s the loss was no number any more: the weights of epoch %s are kept. Lower "
             "--learning-rate (now %g).",
-            *(len(ended.history) + 1, ended.best_epoch + 1, parameters.learning_rate),
+            *(len(ended.history) + 1, training.best_epoch(ended.history) + 1, parameters.learning_rate),
         )
     metadata: dict[str, Any] = parameters.model_dump(include={"network", "tokenizer", "max_tokens", "labels"})
     metadata["trained_on"] = metadata.pop("labels")

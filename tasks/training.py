@@ -162,11 +162,6 @@ class State:
     variables: tuple[NDArray[Any], ...]
     best: tuple[NDArray[Any], ...]
 
-    @property
-    def best_epoch(self) -> int:
-        """The number, from 0, of the epoch with the best weights."""
-        return best_epoch(self.history)
-
 
 def best_epoch(history: Sequence[Epoch]) -> int:
     """Return the number, from 0, of the last epoch whose loss on validation rows is as good as the lowest.
@@ -381,7 +376,7 @@ def _state(model: "keras.Model", before: State | None, metrics: Epoch) -> State:
     history = (*(before.history if before else ()), metrics)
     variables = tuple(np.asarray(variable.value) for variable in _variables(model))
     state = State(history, variables, before.best if before else ())
-    if state.best_epoch == len(history) - 1:
+    if best_epoch(history) == len(history) - 1:
         return replace(state, best=tuple(model.get_weights()))
     return state
 
@@ -391,4 +386,4 @@ def _stopped(state: State | None, recipe: Recipe) -> Stopped | None:
         return None
     if len(state.history) >= recipe.epochs:
         return "all epochs"
-    return "no better" if len(state.history) - 1 - state.best_epoch >= PATIENCE else None
+    return "no better" if len(state.history) - 1 - best_epoch(state.history) >= PATIENCE else None

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
@@ -215,16 +217,19 @@ def test_a_fingerprint_is_of_all_rows_with_a_label() -> None:
     assert len(digests) == 1 + len(others)
 
 
-def test_a_batch_is_dropped_before_the_next_one_is_read() -> None:
-    alive: list[weakref.ref[pl.DataFrame]] = []
-
+def test_a_batch_and_its_memory_are_dropped_before_the_next_one_is_read() -> None:
+    alive: list[weakref.ref[NDArray[np.int8]]] = []
     made = tweets(train=300, validation=300, test=0)
 
     def batches(split: str) -> Iterator[pl.DataFrame]:
         for start in range(0, 300, 10):
-            assert sum(frame() is not None for frame in alive) <= 1
+            assert sum(memory() is not None for memory in alive) <= 1
             frame = made.filter(pl.col("split") == split)[start:][:10]
-            alive.append(weakref.ref(frame))
+            memory = frame["label"].to_numpy().copy()
+            alive.append(weakref.ref(memory))
+            labels = pa.Array.from_buffers(pa.int8(), len(frame), [None, pa.py_buffer(memory)])
+            frame = frame.with_columns(label=pl.Series(labels))
+            del memory, labels
             yield frame
             del frame
 

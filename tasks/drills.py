@@ -163,11 +163,13 @@ def _of_people(
 def _fill(template: str, words: Words, draw: random.Random) -> str:
     """Return a template with a word drawn for each slot, and its article where the slot asks for it.
 
-    What is drawn may have slots of its own.
+    What is drawn may have slots of its own. No word is drawn twice, for nobody drives from Cork to Cork.
     """
+    drawn: set[str] = set()
 
     def word(slot: re.Match[str]) -> str:
-        chosen = draw.choice(words[slot[2]])
+        chosen = draw.choice([each for each in words[slot[2]] if each not in drawn])
+        drawn.add(chosen)
         article = "an " if chosen[0].lower() in "aeiou" and not chosen.startswith("Euro") else "a "
         return article * bool(slot[1]) + _SLOT.sub(word, chosen)
 

@@ -114,12 +114,12 @@ GAPS = (
     *("in spite of the price", "on my way home in July"),
     # Of more words than can be learned by heart.
     *("having waited {number} hours in the {place}", "as {name} told me in {month}", "being from {city}"),
-    *("now that we live in {country}", "with {name} in the {place}", "between {city} and {city}"),
+    *("now that we live in {country}", "with {name} in the {place}", "on the way from {city} to {city}"),
     *("looking at the {object} in the {place}", "going by what {name} wrote", "since we left the {place}"),
-    *("on the bus to the {place}", "as of {month}", "with {number} miles to go", "by the end of {month}"),
+    *("on the bus to the {place}", "as of {month}", "with {number} miles to go", "at the end of {month}"),
     *("standing here with my {object}", "however often {name} was in {city}", "at {hour} in {city}"),
     *("in all the {number} years of our {place}", "for someone who grew up in {country}", "by and large"),
-    *("without {a:object} at hand", "until {name} comes back from {city}", "among {number} others"),
+    *("without {a:object} at hand", "with {name} away in {city}", "among {number} others"),
 )
 YES = (
     "Yes.",

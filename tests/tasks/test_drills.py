@@ -116,6 +116,12 @@ def test_what_is_between_a_negation_and_what_it_denies_has_words_of_its_own(made
     assert any(re.fullmatch(r"with [A-Z]\w+ in the \w+", phrase) for phrase in between)
 
 
+def test_no_word_is_drawn_twice_for_a_sentence(made: drills.Sentences) -> None:
+    twice = re.compile(r"\b(?:from|neither|of) (\w+) (?:to|nor) \1\b|\b([A-Z]\w+) .*\bin \2\b|^(\w+), \3!")
+    assert not [text for text in made.texts if twice.search(text)]
+    assert any(re.search(r"on the way from \w+ to \w+", text) for text in made.texts)
+
+
 def test_a_sentence_about_people_has_one_label_for_all_of_them(made: drills.Sentences) -> None:
     known = dict(zip(made.texts, made.answers.tolist(), strict=True))
     for family, example in (("religion", "Sikh"), ("race", "Maori"), ("nationality", "Greek")):

@@ -54,7 +54,7 @@ def _fit(
         point = next(coming, None)
         if point is None:
             return None
-        given = {"recipe": recipe, "point": point, "warehouse": warehouse}
+        given = {"identity": curve.identity, "recipe": recipe, "point": point, "warehouse": warehouse}
         return Attempt(f"share-{point.share}-seed-{point.seed}", point, given)
 
     with progress("Fitting", len(points), "fits") as advance:

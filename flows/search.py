@@ -67,7 +67,7 @@ def _try(
         if number is None:
             return None
         choice = tuning.propose(recipe, number, ended, running)
-        own = {"number": number, "choice": choice, "past": tuple(ended)}
+        own = {"identity": search.identity, "number": number, "choice": choice, "past": tuple(ended)}
         return Attempt(f"trial-{number}", choice, given | own)
 
     with progress("Searching", parameters.trials, "trials") as advance:

@@ -84,8 +84,8 @@ def _difference(
 def to_onnx(model: "keras.Model") -> "onnx.ModelProto":
     """Return the network as ONNX: input_ids int32 (B, T), lengths int32 (B,) → probabilities (B, 3).
 
-    Written by hand because a masked LSTM exported by a converter comes out in small pieces, and slow; here
-    each biLSTM is one `LSTM` node with `sequence_lens` (ONNX operators, LSTM).
+    Written by hand because an LSTM with lengths exported by a converter comes out in small pieces, and slow;
+    here each biLSTM is one `LSTM` node with `sequence_lens` (ONNX operators, LSTM).
 
     Args:
         model: `stacked` or `pooled`, see `tasks.network`.

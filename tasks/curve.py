@@ -9,7 +9,7 @@ import tasks.outcome as outcome
 import tasks.shares as shares
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
-from tasks import figures, material, report, rows, series, train
+from tasks import evaluation, figures, material, report, rows, series, tokens, train
 from tasks.fingerprint import fingerprint
 from tasks.parameters import narrow
 from tasks.series import Series, SeriesError
@@ -63,9 +63,14 @@ def identify(parameters: CurveParameters, warehouse: Warehouse) -> str:
     """
     chosen = rows.read_labelled(warehouse, parameters.labels)
     shares.check(chosen.train.targets, parameters.shares, parameters.seeds)
-    anywhere = narrow(FitParameters, parameters).model_copy(update={"require_gpu": False})
-    modules = *material.CODE, outcome, shares
-    return fingerprint(chosen.digest, anywhere, *modules, packages=series.PACKAGES)
+    return _identity(narrow(FitParameters, parameters), chosen)
+
+
+def _identity(recipe: FitParameters, chosen: rows.Labelled) -> str:
+    anywhere = recipe.model_copy(update={"require_gpu": False})
+    source = tokens.tokenizer_digest(recipe.tokenizer)
+    modules = *material.CODE, material, evaluation, outcome, shares
+    return fingerprint(chosen.digest, source, anywhere, *modules, packages=series.PACKAGES)
 
 
 @step
@@ -75,13 +80,16 @@ def resume(identity: str, recipe: FitParameters, tracking: Tracking, flow_run: s
 
 
 @step
-def attempt(recipe: FitParameters, point: Point, warehouse: Warehouse) -> Fit:
+def attempt(identity: str, recipe: FitParameters, point: Point, warehouse: Warehouse) -> Fit:
     """Fit a network to a share of the rows and return how it went.
 
     Raises:
         TrainingError: There is no GPU although one is required.
+        RowsError: The rows are not those of the curve any more.
     """
-    chosen = shares.part(series.begin_work(recipe, warehouse), point.share, point.seed)
+    whole_rows = series.begin_work(recipe, warehouse)
+    rows.require_same(identity, _identity(recipe, whole_rows))
+    chosen = shares.part(whole_rows, point.share, point.seed)
     whole = narrow(TrainParameters, recipe).model_copy(update={"seed": point.seed})
     return Fit(point=point, rows=len(chosen.train), **dict(outcome.learn(whole, chosen)))
 

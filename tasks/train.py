@@ -64,10 +64,14 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
     Raises:
         RowsError: The rows cannot be trained on.
     """
-    chosen = rows.read_labelled(warehouse, parameters.labels)
+    return _identity(parameters, rows.read_labelled(warehouse, parameters.labels))
+
+
+def _identity(parameters: TrainParameters, chosen: rows.Labelled) -> str:
     modules = *material.CODE, *material.TAUGHT, bundle, material, quantization, strategy
     recipe = parameters.model_copy(update={"require_gpu": False})
-    return fingerprint(chosen.digest, recipe, *modules, packages=PACKAGES)
+    source = tokens.tokenizer_digest(parameters.tokenizer)
+    return fingerprint(chosen.digest, source, recipe, *modules, packages=PACKAGES)
 
 
 @step
@@ -114,12 +118,14 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
         return None
     chosen = rows.read_labelled(warehouse, parameters.labels)
     subject = parameters.model_dump(include={"labels", "tokenizer", "max_tokens", "precision"})
-    lesson = fingerprint(chosen.digest, subject, *material.COMMON, *material.TAUGHT, packages=PACKAGES)
+    learned = chosen.digest, tokens.tokenizer_digest(parameters.tokenizer), subject
+    lesson = fingerprint(*learned, *material.COMMON, *material.TAUGHT, packages=PACKAGES)
     kept = trained.find_lesson(lake, lesson)
     if kept is None:
-        _, crew = workers.call(parameters, identity, "teach")
+        _, crew = workers.devices(parameters)
         numbers = material.prepare(parameters, chosen)
         found = checkpoint.find_checkpoint(lake, trained.checkpoint_key(lesson))
+        workers.call(crew, identity, "teach")
         kept = _teach(source, config, numbers, found[0] if found else None, lesson, lake, parameters, crew)
         trained.write_lesson(lake, lesson, kept)
     trained.remove_scratch(lake, lesson)
@@ -172,9 +178,11 @@ def fit(
 
     Raises:
         TrainingError: There is no GPU although one is required, or the loss became NaN.
+        RowsError: The rows are not those of the identity any more.
     """
-    place, crew = workers.call(parameters, identity, "fit")
+    place, crew = workers.devices(parameters)
     chosen = rows.read_labelled(warehouse, parameters.labels)
+    rows.require_same(identity, _identity(parameters, chosen))
     key = trained.checkpoint_key(identity)
     found = checkpoint.find_checkpoint(lake, key)
     if found is None:
@@ -192,6 +200,7 @@ def fit(
         state, stand = found[0], Stand.model_validate_json(found[1])
         logger().info("A fit like this was cut short after epoch %s: it goes on.", len(state.history))
     said = trained.read_lesson(lake, lesson) if lesson else None
+    workers.call(crew, identity, "fit")
     logger().info(
         "Training the %s network on %s labels with %s", parameters.network, parameters.labels, place
     )

@@ -264,7 +264,7 @@ def fit_network(
 
     Raises:
         NotANumberError: The loss became NaN in the first epoch; after a later one, the best so far is kept.
-        TrainingError: Another worker is gone.
+        TrainingError: Another worker is gone; `state` is of another kind of device.
     """
     count = number_of_batches(train.tokens, recipe.batch_size)
     with crew.distribution.scope() if crew else nullcontext():
@@ -272,6 +272,11 @@ def fit_network(
     if crew is not None:
         state = crew.share(state)
     if state is not None:
+        if len(state.variables) != len(_variables(model)):
+            raise TrainingError(
+                "This fit was begun on another kind of device with --precision mixed, and cannot go on here: "
+                "run it again there, or begin another with --precision float32."
+            )
         for variable, value in zip(_variables(model), state.variables, strict=True):
             variable.assign(value)
     judged = batches(validation.tokens, validation.distributions(), 4 * recipe.batch_size)

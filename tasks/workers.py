@@ -63,7 +63,7 @@ def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse)
 def dismiss_helpers(identity: str, parameters: TrainParameters) -> None:
     """Let the other workers end, if there are any."""
     if parameters.strategy == "workers":
-        call(parameters, identity, "end")
+        call(devices(parameters)[1], identity, "end")
 
 
 def devices(parameters: TrainParameters) -> tuple[str, Crew | None]:
@@ -83,12 +83,13 @@ def devices(parameters: TrainParameters) -> tuple[str, Crew | None]:
     return (found if crew is None else f"{found}, {crew}"), crew
 
 
-def call(parameters: TrainParameters, identity: str, job: JobName) -> tuple[str, Crew | None]:
-    """Return the same, after all helpers have been told what is to be done."""
-    found, crew = devices(parameters)
+def call(crew: Crew | None, identity: str, job: JobName) -> None:
+    """Tell all helpers what is to be done, if there are any.
+
+    Call this when everything is read: a step that is tried again after an outage must not call twice.
+    """
     if crew is not None:
         crew.share(Job(job, identity))
-    return found, crew
 
 
 def unrepeated(on_epoch: Callable[[State], None], crew: Crew | None) -> Callable[[State], None]:

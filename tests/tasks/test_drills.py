@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from blocks.warehouse import DuckDBWarehouse
-from tasks import drills, lexicons, material, phrases, tokens, train, vocabulary
+from tasks import drills, lexicons, material, names, phrases, tokens, train, vocabulary
 from tasks.behaviour import build_suite
 from tasks.labelling import LABELS, NEGATIVE, NEUTRAL, POSITIVE
 from tasks.training import Examples, TrainParameters
@@ -206,3 +206,4 @@ def test_a_version_is_of_its_drills(warehouse: DuckDBWarehouse, tmp_path: Path) 
     recipe = TrainParameters(tokenizer=tiny_tokenizer(tmp_path))
     none = recipe.model_copy(update={"drills": "off"})
     assert train.identify.fn(recipe, warehouse) != train.identify.fn(none, warehouse)
+    assert {drills, phrases, vocabulary, names} <= set(material.CODE), "their source counts"

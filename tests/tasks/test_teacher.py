@@ -10,6 +10,7 @@ from tasks import excerpts, teacher, tokens
 from tasks.device import TrainingError
 from tasks.encoder import encoder_config
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
+from tasks.tokens import Tokens
 from tasks.training import Examples, State, TrainParameters
 from tests.tweets import tiny_tokenizer, tweets
 
@@ -90,3 +91,32 @@ def test_a_teacher_that_cannot_learn_is_told(tmp_path: Path, monkeypatch: pytest
     train, validation = (examples(folder, 60, split) for split in ("train", "validation"))
     with pytest.raises(TrainingError, match="teacher in .* cannot be fine-tuned.*--teacher off"):
         teacher.teach(folder, config, train, validation, validation.tokens)
+
+
+def test_a_teacher_that_fails_in_its_second_epoch_keeps_the_first_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(tiny_tokenizer(tmp_path, encoder=True))
+    config = encoder_config(folder)
+    assert config is not None
+    train, validation = (examples(folder, 60, split) for split in ("train", "validation"))
+
+    def spoil(state: State) -> None:
+        for value in state.variables[-4:]:
+            value.fill(np.nan)
+
+    states: list[State] = []
+    teacher.teach(folder, config, train, validation, validation.tokens, on_epoch=states.append)
+    spoil(states[0])
+    taught = teacher.teach(folder, config, train, validation, validation.tokens, states[0])
+    assert np.isfinite(taught.train).all()
+    assert "In epoch 2 the teacher's loss was no number any more: the weights of epoch 1" in caplog.text
+
+
+def test_there_may_be_no_excerpts(tmp_path: Path) -> None:
+    folder = Path(tiny_tokenizer(tmp_path, encoder=True))
+    config = encoder_config(folder)
+    assert config is not None
+    train, validation = (examples(folder, 60, split) for split in ("train", "validation"))
+    none = Tokens(np.empty(0, np.uint16), np.empty(0, np.int32))
+    assert teacher.teach(folder, config, train, validation, none).excerpts.shape == (0, 3)

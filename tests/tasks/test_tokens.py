@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from tasks.cleaning import clean
+from tasks.encoder import encoder_config
 from tasks.tokens import (
     MAX_TOKENS,
     OFFLINE,
@@ -26,6 +27,7 @@ from tasks.tokens import (
     tokenizer_folder,
     word_embeddings,
 )
+from tests.tweets import tiny_tokenizer
 
 CLS, SEP = 101, 102
 FOLDER = tokenizer_folder(OFFLINE)
@@ -127,6 +129,29 @@ def test_padding_must_be_token_0(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(TokenizerError, match=r"must have \[PAD\] as token 0"):
         build_tokenizer(tmp_path)
+
+
+def test_each_text_has_two_tokens_at_least(tmp_path: Path) -> None:
+    content = json.loads((FOLDER / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"post_processor": None}))
+    with pytest.raises(TokenizerError, match=r"one token before each text.*set its post-processor"):
+        build_tokenizer(tmp_path)
+
+
+def test_all_that_is_needed_of_a_tokenizer_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub cannot be reached from everywhere, so what it would be asked for is looked at."""
+    tiny_tokenizer(tmp_path / "hub", encoder=True)
+
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        (tmp_path / "cache").mkdir()
+        for file in allow_patterns:
+            shutil.copy(tmp_path / "hub" / file, tmp_path / "cache")
+        return str(tmp_path / "cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert encoder_config(tokenizer_folder("someone/bert")) is not None
 
 
 def weights(folder: Path, matrix: np.ndarray, name: str = "embeddings.word_embeddings.weight") -> Path:

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import pytest
 import tensorflow as tf
 from keras import Model
@@ -15,11 +17,14 @@ from pydantic import ValidationError
 from blocks.lake import LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
-from tasks import train, training
+from tasks import curve, search, train, training
+from tasks.curve import CurveParameters
 from tasks.device import TrainingError, prepare_device
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
 from tasks.network import NetworkName
 from tasks.outcome import Outcome
+from tasks.rows import RowsError
+from tasks.search import SearchParameters
 from tasks.tokens import Tokens
 from tasks.training import (
     Examples,
@@ -180,15 +185,61 @@ def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
     parameters = TrainParameters(
         learning_rate=1e30, batch_size=4, tokenizer=tiny_tokenizer(tmp_path / "words")
     )
+    identity = train.identify.fn(parameters, warehouse)
     with pytest.raises(
         TrainingError, match=r"not a number in the first epoch: lower --learning-rate \(now 1e\+30\)"
     ):
-        train.fit.fn("identity", None, parameters, warehouse, lake, tracking, "no flow run")
+        train.fit.fn(identity, None, parameters, warehouse, lake, tracking, "no flow run")
     client = tracking.client()
     assert client.search_model_versions() == []
     [run] = client.search_runs([tracking.prepare()])
     assert run.info.status == "FAILED"
     assert np.isfinite(list(run.data.metrics.values())).all()
+
+
+def test_rows_that_change_while_they_are_learned_are_not_taken_for_those_before(
+    warehouse: DuckDBWarehouse, lake: LocalLake, tracking: LocalTracking, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets(train=60, validation=30, test=0)])
+    parameters = TrainParameters(tokenizer=tiny_tokenizer(tmp_path / "words"))
+    identity = train.identify.fn(parameters, warehouse)
+    more = tweets(train=3, validation=0, test=0).with_columns(id="more:" + pl.col("id"))
+    warehouse.merge([more])
+    with pytest.raises(RowsError, match="have changed since this run began: run it again"):
+        train.fit.fn(identity, None, parameters, warehouse, lake, tracking, "no flow run")
+    assert tracking.client().search_runs([tracking.prepare()]) == []
+
+
+def test_a_version_is_of_its_tokenizers_files(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+    warehouse.merge([tweets(train=60, validation=30, test=0)])
+    folder = tmp_path / "words"
+    tiny_tokenizer(folder, encoder=True)
+    parameters = TrainParameters(tokenizer=str(folder))
+    searched = SearchParameters(tokenizer=str(folder))
+    drawn = CurveParameters(tokenizer=str(folder), shares=(1.0,))
+
+    def identities() -> tuple[str, ...]:
+        return (
+            train.identify.fn(parameters, warehouse),
+            search.identify.fn(searched, warehouse),
+            curve.identify.fn(drawn, warehouse),
+        )
+
+    found = [identities()]
+    for name in ("tokenizer.json", "model.safetensors", "config.json"):
+        with (folder / name).open("ab") as file:
+            file.write(b" ")
+        found.append(identities())
+    for kind in zip(*found, strict=True):
+        assert len(set(kind)) == 4
+
+
+def test_a_fit_of_another_kind_of_device_is_told(tmp_path: Path) -> None:
+    train, validation = balanced(60, 1), balanced(30, 2)
+    _, state, _ = run(train, validation, epochs=1)
+    other = replace(state, variables=(*state.variables, np.float32(1), np.float32(0)))
+    with pytest.raises(TrainingError, match="another kind of device.*--precision float32"):
+        run(train, validation, other, epochs=2)
 
 
 def test_after_a_good_epoch_a_loss_that_is_not_a_number_costs_no_more_than_its_epoch() -> None:

@@ -61,6 +61,7 @@ def carry_out(
     """
     ended = list(series.ended)
     running: dict[PrefectFuture[R], tuple[Attempt, str]] = {}
+    failed: Exception | None = None
     with get_client(sync_client=True) as client:
         api = str(client.api_url)
     with (
@@ -68,25 +69,32 @@ def carry_out(
         temporary_settings({PREFECT_API_URL: api}),
         ProcessPoolTaskRunner(parallel, initializer=steps.end_with_parent) as runner,
     ):
-        while True:
-            while len(running) < parallel:
-                attempt = plan(ended, [attempt.point for attempt, _ in running.values()])
-                if attempt is None:
-                    break
-                run = steps.begin(series, attempt.name, attempt.point, tracking)
-                task = fit.with_options(task_run_name=attempt.name)
-                running[runner.submit(task, attempt.arguments)] = attempt, run
-            if not running:
-                return ended
-            future = next(as_completed(list(running)))
+        while running or failed is None:
             try:
+                points = [attempt.point for attempt, _ in running.values()]
+                if failed is None and len(running) < parallel and (following := plan(ended, points)):
+                    run = steps.begin(series, following.name, following.point, tracking)
+                    task = fit.with_options(task_run_name=following.name)
+                    running[runner.submit(task, following.arguments)] = following, run
+                    continue
+                if not running:
+                    break
+                future = next(as_completed(list(running)))
+                attempt, run = running.pop(future)
                 result = future.result()
-            except BrokenProcessPool as error:
-                raise SeriesError(
-                    "The process of a fit was killed, most likely for want of memory: lower --parallel "
-                    f"or --batch-size. Run again, and the {series.kind} goes on."
-                ) from error
-            attempt, run = running.pop(future)
-            steps.record(result, attempt.name, run, tracking)
-            ended.append(result)
-            advance(1)
+                steps.record(result, attempt.name, run, tracking)
+            except (
+                Exception
+            ) as error:  # raised when the others have ended: what they find is not lost with it
+                failed = failed or error
+            else:
+                ended.append(result)
+                advance(1)
+    if isinstance(failed, BrokenProcessPool):
+        raise SeriesError(
+            "The process of a fit was killed, most likely for want of memory: lower --parallel "
+            f"or --batch-size. Run again, and the {series.kind} goes on."
+        ) from failed
+    if failed is not None:
+        raise failed
+    return ended

@@ -14,10 +14,10 @@ import tensorflow as tf
 from keras import Model
 from pydantic import ValidationError
 
-from blocks.lake import LocalLake
+from blocks.lake import LakeError, LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
-from tasks import curve, search, train, training
+from tasks import checkpoint, curve, search, train, training, workers
 from tasks.curve import CurveParameters
 from tasks.device import TrainingError, prepare_device
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
@@ -208,6 +208,33 @@ def test_rows_that_change_while_they_are_learned_are_not_taken_for_those_before(
     with pytest.raises(RowsError, match="have changed since this run began: run it again"):
         train.fit.fn(identity, None, parameters, warehouse, lake, tracking, "no flow run")
     assert tracking.client().search_runs([tracking.prepare()]) == []
+
+
+def test_helpers_are_called_when_all_is_read(
+    warehouse: DuckDBWarehouse,
+    lake: LocalLake,
+    tracking: LocalTracking,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A step that is tried again after an outage would call them twice."""
+    warehouse.merge([tweets(train=60, validation=30, test=0)])
+    parameters = TrainParameters(
+        tokenizer=tiny_tokenizer(tmp_path / "bert", encoder=True), labels="human", teacher="on"
+    )
+    identity = train.identify.fn(parameters, warehouse)
+    called: list[object] = []
+    monkeypatch.setattr(workers, "call", lambda *given: called.append(given))
+    with pytest.raises(LakeError, match="damaged or gone"):
+        train.fit.fn(identity, "no lesson", parameters, warehouse, lake, tracking, "no flow run")
+
+    def away(*_: object) -> None:
+        raise LakeError("away")
+
+    monkeypatch.setattr(checkpoint, "find_checkpoint", away)
+    with pytest.raises(LakeError, match="away"):
+        train.teach.fn(identity, parameters, warehouse, lake)
+    assert called == []
 
 
 def test_a_version_is_of_its_tokenizers_files(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:

@@ -295,13 +295,11 @@ def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(
     prepare: Prepare, tmp_path: Path
 ) -> None:
     tracking, environment = prepare(tmp_path, tweets())
-    tokenizer = tiny_tokenizer(tmp_path / "bert", encoder=True)
     flags: list[dict[str, Any]] = [{"seed": 1}, {"seed": 2}]
     for both, code, made in ((flags, 1, []), (flags[:1] * 2, 0, ["1"]), (flags[:1] * 2, 0, ["1"])):
         logs = [tmp_path / "chief.log", tmp_path / "helper.log"]
         first, second = places(2)
-        common: dict[str, Any] = {"strategy": "workers", "epochs": 2, "tokenizer": tokenizer}
-        common |= {"labels": "human", "teacher": "on", "drills": "on"}
+        common: dict[str, Any] = {"strategy": "workers", "epochs": 2}
         with (
             started(tmp_path, environment | {"TF_CONFIG": first}, logs[0], **common, **both[0]) as chief,
             started(tmp_path, environment | {"TF_CONFIG": second}, logs[1], **common, **both[1]) as helper,
@@ -314,4 +312,3 @@ def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(
             assert "would not fit what the chief fits" in said[1]
             assert "Another worker is gone" in said[0]
     assert [run.info.status for run in runs(tracking)].count("FINISHED") == 1
-    assert [file.parent.name for file in (tmp_path / "lake").rglob("*.npz")] == ["lessons"]

@@ -83,9 +83,7 @@ def carry_out(
                 attempt, run = running.pop(future)
                 result = future.result()
                 steps.record(result, attempt.name, run, tracking)
-            except (
-                Exception
-            ) as error:  # raised when the others have ended: what they find is not lost with it
+            except Exception as error:  # raised once the others have ended, so that they are not lost
                 failed = failed or error
             else:
                 ended.append(result)

@@ -80,6 +80,21 @@ def score_kinds(answers: NDArray[Any], rows: pl.DataFrame) -> tuple[Scores, ...]
     return tuple(scores)
 
 
+def macro_recall(targets: NDArray[np.int8], answers: NDArray[np.float32]) -> float:
+    """Return the mean recall of the classes that occur.
+
+    Args:
+        targets: int8 (n,), n > 0, positions in `LABELS`.
+        answers: float32 (n, 3), probabilities or logits.
+    """
+    from sklearn.metrics import recall_score
+
+    predicted = answers.argmax(axis=1)
+    return float(
+        recall_score(targets, predicted, labels=np.unique(targets), average="macro", zero_division=0.0)
+    )
+
+
 def evaluate(
     labels: LabelKind, targets: NDArray[np.int8], answers: NDArray[np.float32] | NDArray[np.int_]
 ) -> Scores:

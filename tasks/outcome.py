@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic, process_time
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.training as training
 from tasks import material
 from tasks.device import TrainingError
-from tasks.evaluation import evaluate
+from tasks.evaluation import macro_recall
 from tasks.rows import Labelled
 from tasks.trained import Lesson
 from tasks.training import Epoch, NotANumberError, State, TrainParameters, best_epoch
@@ -88,9 +87,5 @@ def learn(
         return ended(state="failed", reason=str(error))
     if stopped == "not a number":
         return ended(state="failed", reason=f"the loss was not a number in epoch {len(history) + 1}")
-    return ended(state="complete", macro_recall=_macro_recall(model, numbers.validation, recipe))
-
-
-def _macro_recall(model: Any, validation: training.Examples, recipe: TrainParameters) -> float:
-    answers = training.logits(model, validation.tokens).argmax(axis=1).astype(np.int8)
-    return evaluate(recipe.labels, validation.targets, answers).macro_recall
+    answers = training.logits(model, numbers.validation.tokens)
+    return ended(state="complete", macro_recall=macro_recall(numbers.validation.targets, answers))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from containers.serve.predictor import MANIFEST, NETWORK, TOKENIZER, Predictor
 from tasks.bundle import write_manifest
+from tasks.evaluation import macro_recall
 
 TOLERANCE = 0.002
 """Most that macro recall may fall by."""
@@ -51,7 +52,7 @@ def quantize_bundle(
         small = Path(scratch)
         reduced = write_int8(folder, full, small)
         before, after = (
-            macro_recall(predictor.probabilities(texts), targets) for predictor in (full, reduced)
+            macro_recall(targets, predictor.probabilities(texts)) for predictor in (full, reduced)
         )
         fall = before - after
         if fall <= TOLERANCE:
@@ -90,17 +91,3 @@ def _quantize(source: Path, target: Path) -> None:
     network = onnx.load(source)
     add_pre_process_metadata(network)  # or it advises to simplify a graph that is simple already
     quantize_dynamic(network, target, op_types_to_quantize=["Gather", "LSTM", "MatMul"])
-
-
-def macro_recall(answers: NDArray[np.float32], targets: NDArray[np.int8]) -> float:
-    """Return the mean recall of the classes that occur.
-
-    Args:
-        answers: float32 (n, 3), probabilities.
-        targets: int8 (n,), labels.
-    """
-    from sklearn.metrics import recall_score
-
-    present = np.unique(targets)
-    predicted = answers.argmax(axis=1)
-    return float(recall_score(targets, predicted, labels=present, average="macro", zero_division=0.0))

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from tasks.evaluation import evaluate, score_kinds
+from tasks.evaluation import evaluate, macro_recall, score_kinds
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
 
 Labels = NDArray[np.int8]
@@ -57,6 +57,7 @@ def test_a_class_that_does_not_occur_counts_for_nothing() -> None:
     scores = evaluate("human", labels(0, 0, 2, 2), probabilities([0, 1, 2, 2]))
     assert [c.label for c in scores.classes] == ["neutral", "positive"]
     assert scores.macro_recall == pytest.approx((1 / 2 + 1) / 2)
+    assert macro_recall(labels(0, 0, 2, 2), probabilities([0, 1, 2, 2])) == scores.macro_recall
     assert scores.macro_f1 == pytest.approx((2 / 3 + 1) / 2)
     assert scores.accuracy == pytest.approx(3 / 4)
     assert scores.confusion == ((1, 1, 0), (0, 0, 0), (0, 0, 2))

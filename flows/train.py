@@ -25,7 +25,7 @@ def train(parameters: TrainParameters = TrainParameters()) -> TrainResult | None
     warehouse, lake, tracking = Warehouse.current(), Lake.current(), Tracking.current()
     identity = steps.identify(parameters, warehouse)
     if is_helper(parameters.strategy):
-        workers.help_chief(identity, parameters, warehouse)
+        steps.help_chief(identity, parameters, warehouse)
         return None
     result = steps.find(identity, tracking)
     if result is None:

@@ -9,8 +9,7 @@ import tasks.outcome as outcome
 import tasks.shares as shares
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
-from tasks import evaluation, figures, material, report, rows, series, tokens, train
-from tasks.fingerprint import fingerprint
+from tasks import evaluation, figures, material, report, rows, series, train
 from tasks.parameters import narrow
 from tasks.series import Series, SeriesError
 from tasks.shares import Fit, Level, Point
@@ -67,10 +66,7 @@ def identify(parameters: CurveParameters, warehouse: Warehouse) -> str:
 
 
 def _identity(recipe: FitParameters, chosen: rows.Labelled) -> str:
-    anywhere = recipe.model_copy(update={"require_gpu": False})
-    source = tokens.tokenizer_digest(recipe.tokenizer)
-    modules = *material.CODE, material, evaluation, outcome, shares
-    return fingerprint(chosen.digest, source, anywhere, *modules, packages=series.PACKAGES)
+    return material.identity(recipe, chosen, evaluation, outcome, shares)
 
 
 @step

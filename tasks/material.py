@@ -1,6 +1,8 @@
-"""Material: rows as the numbers that a network is fit on."""
+"""Material: rows as the numbers that a network is fit on, and the fingerprint of what a fit depends on."""
 
+import sys
 from dataclasses import replace
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,10 +24,11 @@ from tasks import (
     training,
     vocabulary,
 )
+from tasks.fingerprint import fingerprint
 from tasks.rows import Labelled
 from tasks.strategy import Crew
 from tasks.trained import Lesson
-from tasks.training import Examples, TrainParameters
+from tasks.training import Examples, FitParameters, TrainParameters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,6 +38,30 @@ CODE = *COMMON, drills, excerpts, names, network, phrases, vocabulary
 """Modules that decide what comes of a fit without a teacher."""
 TAUGHT = encoder, excerpts, teacher
 """Modules that, with the common ones, decide what a teacher says."""
+PACKAGES = "tensorflow", "keras", "tokenizers"
+
+
+def identity(
+    recipe: FitParameters, chosen: Labelled, *modules: ModuleType, packages: tuple[str, ...] = ()
+) -> str:
+    """Return the fingerprint of what a fit depends on: rows, recipe, tokenizer, code, packages.
+
+    Args:
+        recipe: All flags but where it runs count.
+        chosen: The rows.
+        modules: Whose code counts, beside that of a fit without a teacher.
+        packages: Whose version counts, beside those that fit.
+    """
+    anywhere = recipe.model_copy(update={"require_gpu": False})
+    inputs = chosen.digest, tokens.tokenizer_digest(recipe.tokenizer), anywhere
+    return fingerprint(*inputs, sys.modules[__name__], *CODE, *modules, packages=(*PACKAGES, *packages))
+
+
+def lesson(parameters: TrainParameters, chosen: Labelled) -> str:
+    """Return the fingerprint of what a teacher says of rows: it is the same for networks of other recipes."""
+    subject = parameters.model_dump(include={"labels", "tokenizer", "max_tokens", "precision"})
+    inputs = chosen.digest, tokens.tokenizer_digest(parameters.tokenizer), subject
+    return fingerprint(*inputs, *COMMON, *TAUGHT, packages=PACKAGES)
 
 
 class Material(NamedTuple):

@@ -9,8 +9,7 @@ import tasks.tuning as tuning
 from blocks.lake import Lake
 from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
-from tasks import evaluation, figures, material, rows, series, tokens, train, trained
-from tasks.fingerprint import fingerprint
+from tasks import evaluation, figures, material, rows, series, train, trained
 from tasks.series import Series, SeriesError
 from tasks.step import step
 from tasks.strategy import StrategyName
@@ -58,10 +57,8 @@ def identify(recipe: TrainParameters, warehouse: Warehouse) -> str:
 
 
 def _identity(recipe: TrainParameters, chosen: rows.Labelled) -> str:
-    anywhere = recipe.model_copy(update={"require_gpu": False})
-    source = tokens.tokenizer_digest(recipe.tokenizer)
-    modules = *material.CODE, *material.TAUGHT, material, evaluation, outcome, tuning
-    return fingerprint(chosen.digest, source, anywhere, *modules, packages=(*series.PACKAGES, "optuna"))
+    modules = *material.TAUGHT, evaluation, outcome, tuning
+    return material.identity(recipe, chosen, *modules, packages=("optuna",))
 
 
 @step

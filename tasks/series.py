@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 RECORD = "fit.json"
-PACKAGES = ("tensorflow", "keras", "tokenizers")
 
 R = TypeVar("R", bound=Outcome)
 

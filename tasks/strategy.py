@@ -155,6 +155,16 @@ class Crew:
         """Number of devices, over all processes."""
         return int(self.distribution.num_replicas_in_sync)
 
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make each variable on all devices, with the chief's value.
+
+        Raises:
+            TrainingError: Another worker is gone.
+        """
+        with connected(), self.distribution.scope():
+            yield
+
     def share(self, value: Any = None) -> Any:
         """Return the chief's value in all processes, which must all call this; the helpers' own is dropped.
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.dataset import number_of_batches
 from tasks.device import Precision, TrainingError, explained, for_large_products, reckoning
-from tasks.encoder import EncoderConfig, build_encoder, encoder_config, read_states
+from tasks.encoder import AT_ONCE, EncoderConfig, build_encoder, encoder_config, read_states
+from tasks.excerpts import cut
 from tasks.progress import logger
 from tasks.strategy import Crew
 from tasks.tokens import Tokens
@@ -28,6 +30,7 @@ from tasks.training import (
 
 if TYPE_CHECKING:
     import keras
+    from tokenizers import Tokenizer
 
 TRAINED_LAYERS = 3
 SEED = 1
@@ -43,6 +46,30 @@ class Taught(NamedTuple):
     train: NDArray[np.float32]
     excerpts: NDArray[np.float32]
     validation: NDArray[np.float32]
+
+
+class Course(NamedTuple):
+    """What an encoder learns, and what it is asked thereafter.
+
+    Args:
+        folder: Has the encoder, see `tasks.tokens.tokenizer_folder`.
+        config: What the folder says of it.
+        train: What it learns.
+        validation: What decides which epoch is best.
+        excerpts: Of the texts to train on, see `tasks.excerpts.cut`.
+    """
+
+    folder: Path
+    config: EncoderConfig
+    train: Examples
+    validation: Examples
+    excerpts: Tokens
+
+    @property
+    def readings(self) -> int:
+        """Batches of texts that the encoder's lower layers read, once each."""
+        texts = self.train.tokens, self.validation.tokens, self.excerpts
+        return sum(number_of_batches(some, AT_ONCE) for some in texts)
 
 
 def recipe() -> Recipe:
@@ -77,13 +104,24 @@ def find_encoder(parameters: TrainParameters, folder: Path) -> EncoderConfig | N
     return found
 
 
+def plan(
+    folder: Path, config: EncoderConfig, train: Examples, validation: Examples, tokenizer: "Tokenizer"
+) -> Course:
+    """Return what an encoder learns from rows, see `Course`.
+
+    Args:
+        folder: See `Course`.
+        config: See `Course`.
+        train: See `Course`.
+        validation: See `Course`.
+        tokenizer: What encoded the rows.
+    """
+    return Course(folder, config, train, validation, cut(train.tokens, tokenizer))
+
+
 @explained("the teacher", "use --teacher off")
 def teach(
-    folder: Path,
-    config: EncoderConfig,
-    train: Examples,
-    validation: Examples,
-    excerpts: Tokens,
+    course: Course,
     state: State | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
     on_epoch: Callable[[State], None] = lambda state: None,
@@ -96,11 +134,7 @@ def teach(
     (2015); into a biLSTM: Tang et al., Distilling Task-Specific Knowledge from BERT (2019).
 
     Args:
-        folder: Has the encoder, see `tasks.tokens.tokenizer_folder`.
-        config: What the folder says of it.
-        train: What it learns.
-        validation: What decides which epoch is best.
-        excerpts: See `tasks.excerpts.cut`.
+        course: What it learns.
         state: See `tasks.training.fit_network`.
         on_step: Called after each batch with 1, of `tasks.encoder.read_states` too.
         on_epoch: See `tasks.training.fit_network`.
@@ -113,6 +147,7 @@ def teach(
     """
     from scipy.special import softmax
 
+    folder, config, train, validation, excerpts = course
     precision = for_large_products(precision)
     with reckoning(precision):
         lower = build_encoder(folder, config, TRAINED_LAYERS).lower

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.bundle as bundle
 import tasks.dataset as dataset
-import tasks.encoder as encoder
-import tasks.excerpts as excerpts
 import tasks.material as material
 import tasks.quantization as quantization
 import tasks.strategy as strategy
@@ -26,8 +24,8 @@ from blocks.tracking import Tracking
 from blocks.warehouse import Warehouse
 from containers.serve.predictor import Predictor
 from tasks import checkpoint, registry, rows, runs, trained, workers
-from tasks.evaluation import Scores, score_kinds
-from tasks.fingerprint import fingerprint
+from tasks.device import Precision
+from tasks.evaluation import Scores, macro_recall, score_kinds
 from tasks.progress import logger, progress
 from tasks.quantization import Quantization
 from tasks.step import step
@@ -35,7 +33,6 @@ from tasks.trained import Fit, Fitted, Lesson, Stand, Trained
 from tasks.training import Epoch, State, Stopped, TrainParameters
 
 PROBES = 16
-PACKAGES = ("tensorflow", "keras", "tokenizers", "onnxruntime")
 
 
 class TrainResult(BaseModel):
@@ -68,10 +65,29 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
 
 
 def _identity(parameters: TrainParameters, chosen: rows.Labelled) -> str:
-    modules = *material.CODE, *material.TAUGHT, bundle, material, quantization, strategy
-    recipe = parameters.model_copy(update={"require_gpu": False})
-    source = tokens.tokenizer_digest(parameters.tokenizer)
-    return fingerprint(chosen.digest, source, recipe, *modules, packages=PACKAGES)
+    modules = *material.TAUGHT, bundle, quantization, strategy
+    return material.identity(parameters, chosen, *modules, packages=("onnxruntime",))
+
+
+@step
+def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse) -> None:
+    """Take part in what a chief fits until it needs no more help.
+
+    Args:
+        identity: Of this worker's own rows, recipe and code.
+        parameters: The recipe.
+        warehouse: With the chief's rows.
+
+    Raises:
+        TrainingError: The chief fits something else, or it or another worker is gone.
+        RowsError: The rows are not those of the identity any more.
+    """
+    place, crew = workers.devices(parameters)
+    assert crew is not None
+    logger().info("Worker %s of %s helps with %s", crew.worker, crew.workers, place)
+    chosen = rows.read_labelled(warehouse, parameters.labels)
+    rows.require_same(identity, _identity(parameters, chosen))
+    workers.help_chief(crew, identity, parameters, material.prepare(parameters, chosen))
 
 
 @step
@@ -117,16 +133,15 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
     if config is None:
         return None
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    subject = parameters.model_dump(include={"labels", "tokenizer", "max_tokens", "precision"})
-    learned = chosen.digest, tokens.tokenizer_digest(parameters.tokenizer), subject
-    lesson = fingerprint(*learned, *material.COMMON, *material.TAUGHT, packages=PACKAGES)
+    lesson = material.lesson(parameters, chosen)
     kept = trained.find_lesson(lake, lesson)
     if kept is None:
         _, crew = workers.devices(parameters)
         numbers = material.prepare(parameters, chosen)
+        course = teacher.plan(source, config, numbers.train, numbers.validation, numbers.tokenizer)
         found = checkpoint.find_checkpoint(lake, trained.checkpoint_key(lesson))
         workers.call(crew, identity, "teach")
-        kept = _teach(source, config, numbers, found[0] if found else None, lesson, lake, parameters, crew)
+        kept = _teach(course, parameters.precision, crew, lesson, lake, found[0] if found else None)
         trained.write_lesson(lake, lesson, kept)
     trained.remove_scratch(lake, lesson)
     logger().info("The teacher has a macro recall of %.3f on the validation rows", kept.macro_recall)
@@ -134,34 +149,26 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
 
 
 def _teach(
-    source: Path,
-    config: encoder.EncoderConfig,
-    numbers: material.Material,
-    state: State | None,
+    course: teacher.Course,
+    precision: Precision,
+    crew: strategy.Crew | None,
     lesson: str,
     lake: Lake,
-    parameters: TrainParameters,
-    crew: strategy.Crew | None,
+    state: State | None,
 ) -> Lesson:
-    train, validation = numbers.train, numbers.validation
-    pieces = excerpts.cut(train.tokens, numbers.tokenizer)
     recipe = teacher.recipe()
-    steps = dataset.number_of_batches(train.tokens, recipe.batch_size)
-    texts = train.tokens, validation.tokens, pieces
-    reading = sum(dataset.number_of_batches(some, encoder.AT_ONCE) for some in texts)
+    steps = dataset.number_of_batches(course.train.tokens, recipe.batch_size)
 
     def on_epoch(state: State) -> None:
         checkpoint.write_checkpoint(lake, trained.checkpoint_key(lesson), state)
         logger().info("Epoch %s of %s of the teacher", len(state.history), recipe.epochs)
 
-    with progress("Teaching", reading + steps * recipe.epochs, "batches") as advance:
+    with progress("Teaching", course.readings + steps * recipe.epochs, "batches") as advance:
         advance(steps * (len(state.history) if state else 0))
-        taught = teacher.teach(
-            *(source, config, train, validation, pieces, state, advance),
-            *(workers.unrepeated(on_epoch, crew), parameters.precision, crew),
-        )
-    macro_recall = quantization.macro_recall(taught.validation, validation.targets)
-    return Lesson(taught.train, taught.excerpts, macro_recall)
+        once = workers.unrepeated(on_epoch, crew)
+        taught = teacher.teach(course, state, advance, once, precision, crew)
+    recall = macro_recall(course.validation.targets, taught.validation)
+    return Lesson(taught.train, taught.excerpts, recall)
 
 
 @step

@@ -217,11 +217,15 @@ def fit(
 def build_shared(
     build: Callable[[], "keras.Model"], seed: int, precision: Precision, crew: Crew | None
 ) -> "keras.Model":
-    """Return a new network to fit with a precision, a copy of it on each device of a crew."""
+    """Return a new network to fit with a precision, a copy of it on each device of a crew.
+
+    Raises:
+        TrainingError: The GPU would only be slower with 16 bits, or another worker is gone.
+    """
     import keras
 
     keras.utils.set_random_seed(seed)
-    with reckoning(precision), crew.distribution.scope() if crew else nullcontext():
+    with reckoning(precision), crew.scope() if crew else nullcontext():
         return build()
 
 
@@ -267,7 +271,7 @@ def fit_network(
         TrainingError: Another worker is gone; `state` is of another kind of device.
     """
     count = number_of_batches(train.tokens, recipe.batch_size)
-    with crew.distribution.scope() if crew else nullcontext():
+    with crew.scope() if crew else nullcontext():
         compile_network(model, recipe, train.log_prior(), count * recipe.epochs)
     if crew is not None:
         state = crew.share(state)

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from blocks.role import BlockError
-from blocks.warehouse import Warehouse
-from tasks import excerpts, rows, teacher, tokens, training
+from tasks import teacher, tokens, training
 from tasks.device import TrainingError, explained, prepare_device
-from tasks.material import complete, prepare
+from tasks.material import Material, complete
 from tasks.progress import logger
-from tasks.step import step
 from tasks.strategy import Crew, gather
 from tasks.training import State, TrainParameters
 
@@ -23,23 +21,18 @@ class Job(NamedTuple):
     identity: str
 
 
-@step
-def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse) -> None:
+def help_chief(crew: Crew, identity: str, parameters: TrainParameters, material: Material) -> None:
     """Take part in what the chief fits until it needs no more help; it alone keeps what comes of it.
 
     Args:
+        crew: The workers.
         identity: Of this worker's own rows, recipe and code.
         parameters: The recipe.
-        warehouse: With the chief's rows.
+        material: This worker's own.
 
     Raises:
         TrainingError: The chief fits something else, or it or another worker is gone.
     """
-    found_device, crew = devices(parameters)
-    assert crew is not None
-    logger().info("Worker %s of %s helps with %s", crew.worker, crew.workers, found_device)
-    chosen = rows.read_labelled(warehouse, parameters.labels)
-    material = prepare(parameters, chosen)
     while (job := crew.share()).name != "end":
         if job.identity != identity:
             raise TrainingError(
@@ -50,12 +43,8 @@ def help_chief(identity: str, parameters: TrainParameters, warehouse: Warehouse)
             source = tokens.tokenizer_folder(parameters.tokenizer)
             config = teacher.find_encoder(parameters, source)
             assert config is not None
-            pieces = excerpts.cut(material.train.tokens, material.tokenizer)
-            teacher.teach(
-                *(source, config, material.train, material.validation, pieces),
-                precision=parameters.precision,
-                crew=crew,
-            )
+            course = teacher.plan(source, config, material.train, material.validation, material.tokenizer)
+            teacher.teach(course, precision=parameters.precision, crew=crew)
         else:
             training.fit(parameters, *complete(parameters, material, crew=crew)[1:], crew=crew)
 

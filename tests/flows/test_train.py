@@ -295,11 +295,12 @@ def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(
     prepare: Prepare, tmp_path: Path
 ) -> None:
     tracking, environment = prepare(tmp_path, tweets())
+    tokenizer = tiny_tokenizer(tmp_path / "bert", encoder=True)
     flags: list[dict[str, Any]] = [{"seed": 1}, {"seed": 2}]
     for both, code, made in ((flags, 1, []), (flags[:1] * 2, 0, ["1"]), (flags[:1] * 2, 0, ["1"])):
         logs = [tmp_path / "chief.log", tmp_path / "helper.log"]
         first, second = places(2)
-        common: dict[str, Any] = {"strategy": "workers", "epochs": 2}
+        common: dict[str, Any] = {"strategy": "workers", "epochs": 2, "teacher": "on", "tokenizer": tokenizer}
         with (
             started(tmp_path, environment | {"TF_CONFIG": first}, logs[0], **common, **both[0]) as chief,
             started(tmp_path, environment | {"TF_CONFIG": second}, logs[1], **common, **both[1]) as helper,

@@ -16,7 +16,7 @@ from tasks.bundle import write_bundle
 from tasks.device import prepare_device
 from tasks.encoder import build_encoder, encoder_config, read_states
 from tasks.network import NetworkName, build_network
-from tasks.teacher import TRAINED_LAYERS, teach
+from tasks.teacher import TRAINED_LAYERS, Course, teach
 from tasks.tokens import OFFLINE, build_tokenizer, encode, tokenizer_folder, word_embeddings
 from tasks.training import Examples, TrainParameters, fit, logits
 from tests.measures.made_up import looped, texts
@@ -159,7 +159,7 @@ def test_the_teacher_is_fine_tuned(precision: str) -> None:
     assert config is not None
     train, validation = examples(640, 1), examples(64, 2)
     excerpts = encode(build_tokenizer(FOLDER), texts(32, 3))
-    taught = teach(FOLDER, config, train, validation, excerpts, precision=precision)
+    taught = teach(Course(FOLDER, config, train, validation, excerpts), precision=precision)
     for found, rows in zip(taught, (640, 32, 64), strict=True):
         assert found.shape == (rows, 3)
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)

@@ -22,6 +22,7 @@ from tasks.device import (
 )
 from tasks.encoder import encoder_config
 from tasks.network import NetworkName, build_network
+from tasks.teacher import Course
 from tasks.tokens import OFFLINE, tokenizer_folder
 from tasks.training import TrainParameters, fit
 from tests.tasks.test_training import EMBEDDINGS, RECIPE, VOCABULARY, balanced, predicted
@@ -88,10 +89,11 @@ def test_a_busy_gpu_is_told_while_a_teacher_is_built(
     folder = tokenizer_folder(OFFLINE)
     config = encoder_config(folder)
     assert config is not None
+    course = Course(folder, config, balanced(6, 1), balanced(6, 2), balanced(6, 3).tokens)
     said = "The GPU Tesla K80 cannot start work on the teacher: free it.* or use --teacher off; "
     for _ in range(2):
         with pytest.raises(TrainingError, match=said):
-            teacher.teach(folder, config, balanced(6, 1), balanced(6, 2), balanced(6, 3).tokens)
+            teacher.teach(course)
 
 
 def test_a_busy_gpu_is_told_while_devices_are_sought(

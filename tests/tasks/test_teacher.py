@@ -10,6 +10,7 @@ from tasks import excerpts, teacher, tokens
 from tasks.device import TrainingError
 from tasks.encoder import encoder_config
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
+from tasks.teacher import Course
 from tasks.tokens import Tokens
 from tasks.training import Examples, State, TrainParameters
 from tests.tweets import tiny_tokenizer, tweets
@@ -22,6 +23,12 @@ def examples(folder: Path, rows: int, split: str) -> Examples:
     return Examples(tokens.encode(tokenizer, part["text"].to_list()), part["label"].to_numpy())
 
 
+def course(folder: Path, train: Examples, validation: Examples, pieces: Tokens) -> Course:
+    config = encoder_config(folder)
+    assert config is not None
+    return Course(folder, config, train, validation, pieces)
+
+
 @pytest.mark.slow
 def test_it_learns_and_its_answers_are_in_the_order_of_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -30,22 +37,19 @@ def test_it_learns_and_its_answers_are_in_the_order_of_the_rows(
     monkeypatch.setattr(teacher, "BATCH", 16)
     monkeypatch.setattr(teacher, "RATE", 5e-3)  # nothing was learned before
     folder = Path(tiny_tokenizer(tmp_path, encoder=True))
-    config = encoder_config(folder)
-    assert config is not None
     train, validation = (examples(folder, 200, split) for split in ("train", "validation"))
     states: list[State] = []
     steps: list[int] = []
     pieces = excerpts.cut(train.tokens, tokens.build_tokenizer(folder))
-    soft, said, answers = teacher.teach(
-        folder, config, train, validation, pieces, None, steps.append, states.append
-    )
+    asked = course(folder, train, validation, pieces)
+    soft, said, answers = teacher.teach(asked, None, steps.append, states.append)
     assert (said.shape, said.dtype) == ((len(pieces.lengths), 3), np.float32)
     assert len(set(train.tokens.lengths.tolist())) > 2
     for given, rows in ((soft, train), (answers, validation)):
         assert (given.shape, given.dtype) == ((len(rows.targets), 3), np.float32)
         np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
         assert np.mean(given.argmax(axis=1) == rows.targets) > 0.9
-    again = teacher.teach(folder, config, train, validation, train.tokens, states[2])
+    again = teacher.teach(course(folder, train, validation, train.tokens), states[2])
     np.testing.assert_array_equal(again.train, soft)
     np.testing.assert_array_equal(again.excerpts, soft)
 
@@ -86,19 +90,15 @@ def test_a_teacher_that_cannot_learn_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(teacher, "RATE", 1e30)
     monkeypatch.setattr(teacher, "BATCH", 4)
     folder = Path(tiny_tokenizer(tmp_path, encoder=True))
-    config = encoder_config(folder)
-    assert config is not None
     train, validation = (examples(folder, 60, split) for split in ("train", "validation"))
     with pytest.raises(TrainingError, match="teacher in .* cannot be fine-tuned.*--teacher off"):
-        teacher.teach(folder, config, train, validation, validation.tokens)
+        teacher.teach(course(folder, train, validation, validation.tokens))
 
 
 def test_a_teacher_that_fails_in_its_second_epoch_keeps_the_first_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = Path(tiny_tokenizer(tmp_path, encoder=True))
-    config = encoder_config(folder)
-    assert config is not None
     train, validation = (examples(folder, 60, split) for split in ("train", "validation"))
 
     def spoil(state: State) -> None:
@@ -106,17 +106,15 @@ def test_a_teacher_that_fails_in_its_second_epoch_keeps_the_first_and_says_so(
             value.fill(np.nan)
 
     states: list[State] = []
-    teacher.teach(folder, config, train, validation, validation.tokens, on_epoch=states.append)
+    teacher.teach(course(folder, train, validation, validation.tokens), on_epoch=states.append)
     spoil(states[0])
-    taught = teacher.teach(folder, config, train, validation, validation.tokens, states[0])
+    taught = teacher.teach(course(folder, train, validation, validation.tokens), states[0])
     assert np.isfinite(taught.train).all()
     assert "In epoch 2 the teacher's loss was no number any more: the weights of epoch 1" in caplog.text
 
 
 def test_there_may_be_no_excerpts(tmp_path: Path) -> None:
     folder = Path(tiny_tokenizer(tmp_path, encoder=True))
-    config = encoder_config(folder)
-    assert config is not None
     train, validation = (examples(folder, 60, split) for split in ("train", "validation"))
     none = Tokens(np.empty(0, np.uint16), np.empty(0, np.int32))
-    assert teacher.teach(folder, config, train, validation, none).excerpts.shape == (0, 3)
+    assert teacher.teach(course(folder, train, validation, none)).excerpts.shape == (0, 3)

@@ -25,6 +25,7 @@ from tasks.network import NetworkName
 from tasks.outcome import Outcome
 from tasks.rows import RowsError
 from tasks.search import SearchParameters
+from tasks.strategy import Crew
 from tasks.tokens import Tokens
 from tasks.training import (
     Examples,
@@ -198,7 +199,11 @@ def test_a_loss_that_is_not_a_number_ends_it_and_registers_nothing(
 
 
 def test_rows_that_change_while_they_are_learned_are_not_taken_for_those_before(
-    warehouse: DuckDBWarehouse, lake: LocalLake, tracking: LocalTracking, tmp_path: Path
+    warehouse: DuckDBWarehouse,
+    lake: LocalLake,
+    tracking: LocalTracking,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     warehouse.merge([tweets(train=60, validation=30, test=0)])
     parameters = TrainParameters(tokenizer=tiny_tokenizer(tmp_path / "words"))
@@ -208,6 +213,11 @@ def test_rows_that_change_while_they_are_learned_are_not_taken_for_those_before(
     with pytest.raises(RowsError, match="have changed since this run began: run it again"):
         train.fit.fn(identity, None, parameters, warehouse, lake, tracking, "no flow run")
     assert tracking.client().search_runs([tracking.prepare()]) == []
+
+    second = Crew(tf.distribute.get_strategy(), 1, 2)
+    monkeypatch.setattr(workers, "devices", lambda given: ("two devices", second))
+    with pytest.raises(RowsError, match="have changed since this run began: run it again"):
+        train.help_chief.fn(identity, parameters, warehouse)
 
 
 def test_helpers_are_called_when_all_is_read(

@@ -37,13 +37,14 @@ PARTS = {
 """What is measured, in this order."""
 
 
-def bench(name: str, out: Path, only: str | None = None) -> list[Figure]:
+def bench(name: str, out: Path, only: str | None = None, image: str | None = None) -> list[Figure]:
     """Measure all, print the table and write the file.
 
     Args:
         name: Of a size: `quick`, `full` or `smoke`.
         out: The file; its folder is made if need be.
         only: One of `PARTS`; None for all.
+        image: See `tests.measures.endpoint.measure`.
     """
     size = SIZES[name]
     about, start = machine(), datetime.now(UTC)
@@ -56,14 +57,17 @@ def bench(name: str, out: Path, only: str | None = None) -> list[Figure]:
         if served := [module for module in parts if module in (serving, endpoint)]:
             _apart("networks with random weights", serving.write_bundles, folder)
         for module in parts:
-            needed = (size, folder) if module in served else (size,)
-            figures += _apart(module.PART, module.measure, *needed)
+            needed: dict[str, Any] = {"folder": folder} if module in served else {}
+            if module is endpoint:
+                needed["image"] = image
+            figures += _apart(module.PART, module.measure, size, **needed)
             loads[module.PART] = os.getloadavg()
     print(f"\n{table(figures)}\n\nat the end: {_load(os.getloadavg())}")
     record = {
         "size": name,
         "started_at": start.isoformat(timespec="seconds"),
         "machine": about,
+        "image": image,
         "load": loads,
         "figures": [figure.record() for figure in figures],
     }
@@ -77,11 +81,11 @@ def _load(averages: Sequence[float]) -> str:
     return "load " + ", ".join(f"{average:.1f}" for average in averages)
 
 
-def _apart(name: str, measure: Callable[..., Any], *arguments: Any) -> Any:
+def _apart(name: str, measure: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Return what a function returns in a process of its own: TensorFlow's threads are set once a process."""
     start = perf_counter()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        found = pool.submit(measure, *arguments).result()
+        found = pool.submit(measure, *arguments, **named).result()
     print(f"{name}: {perf_counter() - start:.0f} s, {_load(os.getloadavg())}", flush=True)
     return found
 
@@ -95,12 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     sizes.add_argument("--smoke", dest="size", action="store_const", const="smoke", help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=PARTS, help="measure this part alone")
+    parser.add_argument("--image", help="serve over HTTP from this image of a deployment, in Docker")
     parser.add_argument("--out", type=Path, default=RESULT, help="file to write (%(default)s)")
     options = parser.parse_args(arguments)
     from flows.cli import quiet  # not above, where each part's process would import Prefect, too
 
     quiet()
-    bench(options.size or "quick", options.out, options.only)
+    bench(options.size or "quick", options.out, options.only, options.image)
     return 0
 
 

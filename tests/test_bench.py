@@ -55,7 +55,8 @@ def test_all_is_measured(tmp_path: Path) -> None:
         (http, "one text a request, 4 connections"): {"least": 2000},
         (http, "batches of 64"): {"least": 8000},
         (http, "batches of 256"): {"least": 8000},
-        (http, "p99 at half of those requests"): {"most": 15},
+        (http, "one text a request, p99 at half of that"): {"most": 15},
+        (http, "batches of 64, p99 at half of that"): {"most": 15},
         (http, "first answer after the start"): {"most": 0.3},
         (http, "memory after all requests"): {"most": 150},
     }

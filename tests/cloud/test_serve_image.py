@@ -5,8 +5,8 @@ import json
 import logging
 import re
 import secrets
-import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +25,10 @@ from containers.serve.formats import MAX_BYTES
 from tasks import image as module
 from tasks.image import NAME, serving_image
 from tests.bundles import build_bundle
-from tests.cloud import free_ports, missing
+from tests.cloud import free_ports
 from tests.cloud.docker_engine import DockerEngine
 from tests.cloud.registry_server import REGION, Ecr
+from tests.measures.endpoint import PART
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -330,30 +331,23 @@ def test_a_build_that_fails_says_why(
     assert LocalImages().find(f"{NAME}:{VERSION}") is None
 
 
-def test_figures(
-    serve: Serve, docker_engine: DockerEngine, image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Measure and print; the limits are wide, for machines that do other work, too."""
-    if shutil.which("ab") is None:
-        missing("ab is not installed: apt install apache2-utils")
-    began = time.monotonic()
-    with serve(nano_cpus=10**9) as server:
-        ready = time.monotonic() - began
-        body = tmp_path / "body"
-        body.write_text('["what a great day"]')
-        url = f"{server.client.base_url}/invocations"
-        flags = ["-q", "-k", "-n", "3000", "-c", "4", "-p", str(body), "-T", "application/json"]
-        said = subprocess.run(["ab", *flags, url], capture_output=True, text=True, check=True).stdout
-        memory = server.container.stats(stream=False)["memory_stats"]["usage"] / 2**20
+def test_the_bench_measures_the_container(docker_engine: DockerEngine, image: str, tmp_path: Path) -> None:
+    """The limits are wide, for machines that do other work, too."""
+    out = tmp_path / "bench.json"
+    flags = ["--smoke", "--only", "endpoint", "--image", image, "--out", str(out)]
+    done = subprocess.run([sys.executable, "-m", "tests.bench", *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads(out.read_text())
+    found = {figure["name"]: figure["median"] for figure in record["figures"]}
+    assert {figure["part"] for figure in record["figures"]} == {f"{PART}, in a container"}
+    assert record["image"] == image
+    assert found["first answer after the start"] < 9
+    assert 10 < found["memory after all requests"] < 150
+    assert found["one text a request, 4 connections"] > 100
+    assert found["one text a request, p99 at half of that"] < 1000
+
+    flags[4] = "sentiment-test/none:1"
+    done = subprocess.run([sys.executable, "-m", "tests.bench", *flags], capture_output=True, text=True)
+    assert done.returncode != 0 and "No such image: sentiment-test/none:1" in done.stderr
     with docker_engine.client() as engine:
-        size = engine.images.get(image).attrs["Size"] / 1e6
-    [rate] = re.findall(r"Requests per second:\s+([\d.]+)", said)
-    [p99] = re.findall(r"99%\s+(\d+)", said)
-    with capsys.disabled():
-        print(
-            f"\nsize {size:.0f} MB, ready in {ready:.1f} s, memory {memory:.0f} MiB, {rate} requests/s of one"
-        )
-        print(f"tweet by 4 clients on one core, p99 {p99} ms")
-    assert re.search(r"Failed requests:\s+0", said) and "Non-2xx" not in said
-    assert size < 400 and ready < 3 * 3 and memory < 150
-    assert float(rate) > 100 and float(p99) < 1000
+        assert engine.containers.list(all=True, filters={"ancestor": image}) == []

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, cast
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = 120  # to wait for a server
@@ -141,12 +141,18 @@ async def paced(
 
 
 def wait_for(
-    ready: Callable[[], object], process: "subprocess.Popen[bytes]", log: IO[bytes], pause: float
+    ready: Callable[[], object], runs: Callable[[], bool], log: Callable[[], str], pause: float
 ) -> None:
     """Try until a server answers.
 
+    Args:
+        ready: Asks it.
+        runs: Tells whether its process does.
+        log: Returns what that has said.
+        pause: Seconds between two tries.
+
     Raises:
-        RuntimeError: Its process ended, or it takes too long; says what is in its log.
+        RuntimeError: It does not run any more, or takes too long; says what is in its log.
     """
     deadline = time.monotonic() + SECONDS
     while True:
@@ -154,10 +160,8 @@ def wait_for(
             ready()
             return
         except (OSError, http.client.HTTPException) as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                log.seek(0)
-                said = log.read().decode(errors="replace")[-2000:]
-                raise RuntimeError(f"A server does not answer ({error}): {process.args}\n{said}") from error
+            if not runs() or time.monotonic() > deadline:
+                raise RuntimeError(f"A server does not answer ({error}):\n{log()[-2000:]}") from error
         time.sleep(pause)
 
 
@@ -199,7 +203,7 @@ class MlflowClient:
             start_new_session=True,
         )
         try:
-            wait_for(lambda: self.ask(["a text"]), self._process, self._log, 0.2)
+            wait_for(lambda: self.ask(["a text"]), lambda: self._process.poll() is None, self._said, 0.2)
         except RuntimeError:
             self.__exit__()
             raise
@@ -210,6 +214,10 @@ class MlflowClient:
         os.killpg(self._process.pid, signal.SIGTERM)
         self._process.wait(30)
         self._log.close()
+
+    def _said(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
 
     def ask(self, texts: list[str]) -> Any:
         """Return its answer to texts.

@@ -3,9 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PREFECT_HOME ?= $(CURDIR)/.local/prefect
 ARGS =
-# Two processes, each of which takes the tests of one file after the other. (pytest-xdist 3.8 knows groups of tests,
-# too, but pytest 9.2 has moved what it marks them in: they would be torn apart.)
-SHARED := -n 2 --dist loadfile
+# Two processes, see tests/conftest.py for which takes what.
+SHARED := -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-slow test-cloud test-gpu test-all bench lint ui clean distclean lock
@@ -26,7 +25,7 @@ test-slow: setup  ## Run those that take minutes
 	@$(BIN)/python -m pytest $(SHARED) -m "slow and not cloud and not gpu" $(ARGS)
 
 test-cloud: setup  ## Run the tests against servers of S3, Snowflake, MLflow, PostgreSQL and Docker on this machine
-	@$(BIN)/python -m pytest -m cloud $(ARGS)
+	@$(BIN)/python -m pytest $(SHARED) -m cloud $(ARGS)
 
 test-gpu: setup  ## Run the tests on a GPU
 	@$(BIN)/python -m pytest -m gpu $(ARGS)

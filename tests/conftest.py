@@ -5,8 +5,10 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from blocks.lake import LocalLake
 from blocks.process import LocalEndpoint
@@ -30,6 +32,8 @@ quiet()
 
 FOLDERS = {Path(__file__).parent / name: name for name in ("cloud", "gpu")}
 """What all tests in a folder are marked with."""
+ENGINE = "tests/cloud/docker"
+"""Of these tests, each process would start an engine and make images of its own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +41,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for folder, mark in FOLDERS.items():
             if folder in item.path.parents:
                 item.add_marker(mark)
+
+
+class _Scheduler(LoadFileScheduling):
+    """Gives each process the tests of one file after the other, and those that need Docker all to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return ENGINE if file.startswith(f"{ENGINE}/") else file
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    # Groups of tests, as pytest-xdist 3.8 knows them, are torn apart by pytest 9.2.
+    return _Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

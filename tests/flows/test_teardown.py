@@ -1,4 +1,4 @@
-"""Taking it down, with the blocks of a laptop; tests/cloud/test_teardown.py does so with those of AWS."""
+"""Taking it down, with the blocks of a laptop; tests/cloud/docker/test_teardown.py has those of AWS."""
 
 from pathlib import Path
 

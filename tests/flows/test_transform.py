@@ -1,4 +1,4 @@
-"""The flow `transform` on a laptop; tests/cloud/test_transform.py runs it in SageMaker."""
+"""The flow `transform` on a laptop; tests/cloud/docker/test_transform.py runs it in SageMaker."""
 
 from collections.abc import Callable
 from pathlib import Path

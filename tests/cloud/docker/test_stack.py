@@ -23,7 +23,7 @@ from tests.cloud.docker_engine import DockerEngine
 from tests.cloud.mlflow_server import Postgres
 from tests.cloud.s3_server import REGION, S3
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STACK = ROOT / "containers" / "stack"
 NAMES = (
     "mlflow_database_password",

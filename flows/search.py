@@ -37,7 +37,7 @@ def search(parameters: SearchParameters = SearchParameters()) -> SearchResult:
     identity = steps.identify(recipe, warehouse)
     found = steps.resume(identity, recipe, tracking, str(flow_run.get_id()))
     try:
-        lesson = teach(identity, recipe, warehouse, lake)
+        lesson = teach(recipe, warehouse, lake)
         given = {"recipe": recipe, "warehouse": warehouse, "lesson": lesson, "lake": lake}
         trials = _try(found, parameters, recipe, given, tracking)
         result = steps.conclude(found, recipe, trials, tracking)

@@ -31,7 +31,7 @@ def train(parameters: TrainParameters = TrainParameters()) -> TrainResult | None
     if result is None:
         trained = steps.find_trained(identity, lake)
         if trained is None:
-            lesson = steps.teach(identity, parameters, warehouse, lake)
+            lesson = steps.teach(parameters, warehouse, lake)
             run = str(flow_run.get_id())
             fitted = steps.fit(identity, lesson, parameters, warehouse, lake, tracking, run)
             trained = steps.keep(fitted, lake)

@@ -47,7 +47,7 @@ def identity(
     """Return the fingerprint of what a fit depends on: rows, recipe, tokenizer, code, packages.
 
     Args:
-        recipe: All flags but where it runs count.
+        recipe: All flags count but `require_gpu`.
         chosen: The rows.
         modules: Whose code counts, beside that of a fit without a teacher.
         packages: Whose version counts, beside those that fit.
@@ -57,7 +57,7 @@ def identity(
     return fingerprint(*inputs, sys.modules[__name__], *CODE, *modules, packages=(*PACKAGES, *packages))
 
 
-def lesson(parameters: TrainParameters, chosen: Labelled) -> str:
+def lesson_identity(parameters: TrainParameters, chosen: Labelled) -> str:
     """Return the fingerprint of what a teacher says of rows: it is the same for networks of other recipes."""
     subject = parameters.model_dump(include={"labels", "tokenizer", "max_tokens", "precision"})
     inputs = chosen.digest, tokens.tokenizer_digest(parameters.tokenizer), subject

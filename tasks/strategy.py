@@ -5,7 +5,7 @@ import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,8 +162,12 @@ class Crew:
         Raises:
             TrainingError: Another worker is gone.
         """
-        with connected(), self.distribution.scope():
+        with self.connected(), self.distribution.scope():
             yield
+
+    def connected(self) -> AbstractContextManager[None]:
+        """See the function; on one host, there is no other worker that may be gone."""
+        return connected() if self.workers > 1 else nullcontext()
 
     def share(self, value: Any = None) -> Any:
         """Return the chief's value in all processes, which must all call this; the helpers' own is dropped.
@@ -242,7 +246,7 @@ def run_epoch(
         TrainingError: Another worker is gone.
     """
     total, rows = np.zeros(2), 0
-    with connected():
+    with crew.connected():
         parts = iter(crew.parts(batches))
         for _ in range(int(batches.cardinality())):
             *found, count = step(parts)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import tasks.bundle as bundle
 import tasks.dataset as dataset
+import tasks.evaluation as evaluation
 import tasks.material as material
 import tasks.quantization as quantization
 import tasks.strategy as strategy
@@ -65,7 +66,7 @@ def identify(parameters: TrainParameters, warehouse: Warehouse) -> str:
 
 
 def _identity(parameters: TrainParameters, chosen: rows.Labelled) -> str:
-    modules = *material.TAUGHT, bundle, quantization, strategy
+    modules = *material.TAUGHT, bundle, evaluation, quantization, strategy
     return material.identity(parameters, chosen, *modules, packages=("onnxruntime",))
 
 
@@ -111,13 +112,12 @@ def find_trained(identity: str, lake: Lake) -> Trained | None:
 
 
 @step
-def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake: Lake) -> str | None:
+def teach(parameters: TrainParameters, warehouse: Warehouse, lake: Lake) -> str | None:
     """See to it that the lake has what a teacher says of the rows: from before, or by fine-tuning one.
 
     What was cut short goes on.
 
     Args:
-        identity: Of the fit, by which helpers know that it is theirs.
         parameters: The recipe.
         warehouse: Where the rows are.
         lake: Where the lesson is to be.
@@ -133,14 +133,14 @@ def teach(identity: str, parameters: TrainParameters, warehouse: Warehouse, lake
     if config is None:
         return None
     chosen = rows.read_labelled(warehouse, parameters.labels)
-    lesson = material.lesson(parameters, chosen)
+    lesson = material.lesson_identity(parameters, chosen)
     kept = trained.find_lesson(lake, lesson)
     if kept is None:
         _, crew = workers.devices(parameters)
         numbers = material.prepare(parameters, chosen)
         course = teacher.plan(source, config, numbers.train, numbers.validation, numbers.tokenizer)
         found = checkpoint.find_checkpoint(lake, trained.checkpoint_key(lesson))
-        workers.call(crew, identity, "teach")
+        workers.call(crew, _identity(parameters, chosen), "teach")
         kept = _teach(course, parameters.precision, crew, lesson, lake, found[0] if found else None)
         trained.write_lesson(lake, lesson, kept)
     trained.remove_scratch(lake, lesson)

@@ -99,9 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     sizes.add_argument("--smoke", dest="size", action="store_const", const="smoke", help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=PARTS, help="measure this part alone")
-    parser.add_argument("--image", help="serve over HTTP from this image of a deployment, in Docker")
+    parser.add_argument("--image", help="serve over HTTP from this image, by an engine of this Linux")
     parser.add_argument("--out", type=Path, default=RESULT, help="file to write (%(default)s)")
     options = parser.parse_args(arguments)
+    if options.image:
+        from docker.errors import DockerException
+
+        if options.only not in (None, "endpoint"):
+            parser.error("--image says what --only endpoint is to measure")
+        try:
+            endpoint.find(options.image)
+        except DockerException as error:
+            parser.error(f"--image {options.image}: {error}")
     from flows.cli import quiet  # not above, where each part's process would import Prefect, too
 
     quiet()

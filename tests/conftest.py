@@ -33,7 +33,7 @@ quiet()
 FOLDERS = {Path(__file__).parent / name: name for name in ("cloud", "gpu")}
 """What all tests in a folder are marked with."""
 ENGINE = "tests/cloud/docker"
-"""Of these tests, each process would start an engine and make images of its own."""
+"""Folder of the tests that need Docker: one process takes them all, for the sake of the images they share."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,9 +51,9 @@ class _Scheduler(LoadFileScheduling):
         return ENGINE if file.startswith(f"{ENGINE}/") else file
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    # Groups of tests, as pytest-xdist 3.8 knows them, are torn apart by pytest 9.2.
+    # Whatever --dist says: groups of tests, as pytest-xdist 3.8 knows them, are torn apart by pytest 9.2.
     return _Scheduler(config, log)
 
 

@@ -65,6 +65,7 @@ def test_all_is_measured(tmp_path: Path) -> None:
         assert {(process, f"{other}, {name}") for name in ("p50", "p99", "batches of 64")} <= found.keys()
         assert (process, f"int8 bundle against {other}, batches") in found
     assert (process, "int8 bundle against MLflow's server, over HTTP, p50") in found
+    assert ("training", "stacked, share of TensorFlow's peak") in found
 
 
 def test_a_part_can_be_measured_alone(tmp_path: Path) -> None:

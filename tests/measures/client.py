@@ -141,14 +141,15 @@ async def paced(
 
 
 def wait_for(
-    ready: Callable[[], object], runs: Callable[[], bool], log: Callable[[], str], pause: float
+    name: str, ready: Callable[[], object], runs: Callable[[], bool], log: Callable[[], bytes], pause: float
 ) -> None:
     """Try until a server answers.
 
     Args:
+        name: Of it.
         ready: Asks it.
-        runs: Tells whether its process does.
-        log: Returns what that has said.
+        runs: Tells whether it still runs.
+        log: Returns what it has said.
         pause: Seconds between two tries.
 
     Raises:
@@ -161,7 +162,8 @@ def wait_for(
             return
         except (OSError, http.client.HTTPException) as error:
             if not runs() or time.monotonic() > deadline:
-                raise RuntimeError(f"A server does not answer ({error}):\n{log()[-2000:]}") from error
+                said = log().decode(errors="replace")[-2000:]
+                raise RuntimeError(f"{name} does not answer ({error}):\n{said}") from error
         time.sleep(pause)
 
 
@@ -203,7 +205,10 @@ class MlflowClient:
             start_new_session=True,
         )
         try:
-            wait_for(lambda: self.ask(["a text"]), lambda: self._process.poll() is None, self._said, 0.2)
+            wait_for(
+                *("MLflow's server", lambda: self.ask(["a text"]), lambda: self._process.poll() is None),
+                *(self._said, 0.2),
+            )
         except RuntimeError:
             self.__exit__()
             raise
@@ -215,9 +220,9 @@ class MlflowClient:
         self._process.wait(30)
         self._log.close()
 
-    def _said(self) -> str:
+    def _said(self) -> bytes:
         self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        return self._log.read()
 
     def ask(self, texts: list[str]) -> Any:
         """Return its answer to texts.

@@ -21,7 +21,8 @@ from tests.measures.made_up import texts
 PART = "serving over HTTP, one core"
 CONNECTIONS = 4
 WAITING = 32  # connections of the paced client: as many requests can wait in the server
-BATCHES = SMALL, LARGE = 64, 256
+SMALL = 64
+BATCHES = (SMALL, 256)
 
 
 Memory = Callable[[], float]
@@ -67,12 +68,12 @@ def measure(size: Size, folder: Path, image: str | None = None) -> list[Figure]:
     return list(_figures(found, f"{PART}, in a container" if image else PART, list(halves)))
 
 
-def _figures(found: Rounds, part: str, paced: Sequence[str]) -> Iterator[Figure]:
+def _figures(found: Rounds, part: str, halved: Sequence[str]) -> Iterator[Figure]:
     yield Figure(part, "one text a request, 4 connections", "requests/s", found["requests"], least=2000)
     for count in BATCHES:
         name = f"batches of {count}"
         yield Figure(part, name, "tweets/s", found[name], least=8000)
-    for name in paced:
+    for name in halved:
         yield Figure(part, f"{name}, p50 at half of that", "ms", found[f"{name}, p50"])
         yield Figure(part, f"{name}, p99 at half of that", "ms", found[f"{name}, p99"], most=15)
     yield Figure(part, "first answer after the start", "s", found["first"], most=0.3)
@@ -120,12 +121,12 @@ def serving(bundle: Path, places: tuple[list[int], list[int]]) -> Iterator[tuple
             told = psutil.Process(process.pid).memory_full_info()
             return float(getattr(told, "pss", 0) or told.rss)
 
-        def said() -> str:
+        def said() -> bytes:
             log.seek(0)
-            return log.read().decode(errors="replace")
+            return log.read()
 
         try:
-            wait_for(lambda: _ask(port), lambda: process.poll() is None, said, 0.002)
+            wait_for("The app", lambda: _ask(port), lambda: process.poll() is None, said, 0.002)
             yield port, perf_counter() - start, memory
         finally:
             process.terminate()
@@ -136,9 +137,10 @@ def serving(bundle: Path, places: tuple[list[int], list[int]]) -> Iterator[tuple
 def contained(
     image: str, bundle: Path, places: tuple[list[int], list[int]]
 ) -> Iterator[tuple[int, float, Memory]]:
-    """Give the same of a container on one core, which may write nothing.
+    """Give the port of a container that has answered, the seconds from its start until then, and its memory.
 
-    The memory is its control group's without files that the kernel can drop, as `docker stats` tells it.
+    It has one core, and may write nothing. The memory is that of its control group without files that the
+    kernel can drop, as `docker stats` tells it.
 
     Args:
         image: See `tasks.image.serving_image`.
@@ -162,22 +164,36 @@ def contained(
             **place,
         )
 
-        def runs() -> bool:
-            container.reload()
-            return str(container.status) == "running"
-
         def memory() -> float:
             told = container.stats(stream=False)["memory_stats"]
-            dropped = told["stats"].get("inactive_file", told["stats"].get("total_inactive_file", 0))
-            return float(told["usage"] - dropped)
+            files = told["stats"].get("total_inactive_file", told["stats"].get("inactive_file", 0))
+            return float(told["usage"] - files)
 
         try:
             start = perf_counter()
             container.start()
-            wait_for(lambda: _ask(port), runs, lambda: container.logs().decode(errors="replace"), 0.002)
+            container.reload()
+            process = int(container.attrs["State"]["Pid"])  # 0 if it has ended
+
+            def runs() -> bool:
+                return process > 0 and psutil.pid_exists(process)
+
+            wait_for(image, lambda: _ask(port), runs, container.logs, 0.002)
             yield port, perf_counter() - start, memory
         finally:
             container.remove(force=True)
+
+
+def find(image: str) -> None:
+    """Make sure that an engine of this machine has an image.
+
+    Raises:
+        DockerException: It has not, or there is none.
+    """
+    import docker
+
+    with closing(docker.from_env()) as engine:
+        engine.images.get(image)
 
 
 def _ask(port: int) -> None:

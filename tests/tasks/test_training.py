@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,23 @@ from pydantic import ValidationError
 from blocks.lake import LakeError, LocalLake
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
-from tasks import checkpoint, curve, search, train, training, workers
+from tasks import (
+    bundle,
+    checkpoint,
+    curve,
+    drills,
+    evaluation,
+    fingerprint,
+    material,
+    network,
+    quantization,
+    search,
+    strategy,
+    teacher,
+    train,
+    training,
+    workers,
+)
 from tasks.curve import CurveParameters
 from tasks.device import TrainingError, prepare_device
 from tasks.labelling import NEGATIVE, NEUTRAL, POSITIVE
@@ -241,10 +258,21 @@ def test_helpers_are_called_when_all_is_read(
     def away(*_: object) -> None:
         raise LakeError("away")
 
-    monkeypatch.setattr(checkpoint, "find_checkpoint", away)
-    with pytest.raises(LakeError, match="away"):
-        train.teach.fn(identity, parameters, warehouse, lake)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "find_checkpoint", away)
+        with pytest.raises(LakeError, match="away"):
+            train.teach.fn(parameters, warehouse, lake)
     assert called == []
+
+    def call(crew: Crew | None, identity: str, job: str) -> None:
+        raise InterruptedError(f"{job} {identity}")
+
+    monkeypatch.setattr(workers, "call", call)
+    with pytest.raises(InterruptedError, match=f"teach {identity}"):
+        train.teach.fn(parameters, warehouse, lake)
+    warehouse.merge([tweets(train=3, validation=0, test=0).with_columns(id="more:" + pl.col("id"))])
+    with pytest.raises(InterruptedError, match=f"teach {train.identify.fn(parameters, warehouse)}"):
+        train.teach.fn(parameters, warehouse, lake)
 
 
 def test_a_version_is_of_its_tokenizers_files(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
@@ -269,6 +297,17 @@ def test_a_version_is_of_its_tokenizers_files(warehouse: DuckDBWarehouse, tmp_pa
         found.append(identities())
     for kind in zip(*found, strict=True):
         assert len(set(kind)) == 4
+
+
+def test_a_version_is_of_the_code_that_decides_what_becomes_of_it(
+    warehouse: DuckDBWarehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.merge([tweets(train=60, validation=30, test=0)])
+    counted: list[object] = []
+    monkeypatch.setattr(fingerprint, "_content", lambda value: str(counted.append(value)))
+    train.identify.fn(TrainParameters(tokenizer=tiny_tokenizer(tmp_path / "words")), warehouse)
+    modules = {value for value in counted if isinstance(value, ModuleType)}
+    assert {bundle, drills, evaluation, material, network, quantization, strategy, teacher} < modules
 
 
 def test_a_fit_of_another_kind_of_device_is_told(tmp_path: Path) -> None:

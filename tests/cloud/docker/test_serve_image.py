@@ -26,7 +26,7 @@ from tasks import image as module
 from tasks.image import NAME, serving_image
 from tests.bundles import build_bundle
 from tests.cloud import free_ports
-from tests.cloud.docker_engine import DockerEngine
+from tests.cloud.docker_engine import ROOT, DockerEngine
 from tests.cloud.registry_server import REGION, Ecr
 from tests.measures.endpoint import PART
 
@@ -331,11 +331,23 @@ def test_a_build_that_fails_says_why(
     assert LocalImages().find(f"{NAME}:{VERSION}") is None
 
 
-def test_the_bench_measures_the_container(docker_engine: DockerEngine, image: str, tmp_path: Path) -> None:
+def test_the_bench_measures_the_container(
+    docker_engine: DockerEngine, image: str, slim_image: str, tmp_path: Path
+) -> None:
     """The limits are wide, for machines that do other work, too."""
     out = tmp_path / "bench.json"
-    flags = ["--smoke", "--only", "endpoint", "--image", image, "--out", str(out)]
-    done = subprocess.run([sys.executable, "-m", "tests.bench", *flags], capture_output=True, text=True)
+
+    def bench(only: str, image: str) -> "subprocess.CompletedProcess[str]":
+        flags = ["--smoke", "--only", only, "--image", image, "--out", str(out)]
+        command = [sys.executable, "-m", "tests.bench", *flags]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    def containers() -> set[str]:
+        with docker_engine.client() as engine:
+            return {str(container.id) for container in engine.containers.list(all=True)}
+
+    before = containers()
+    done = bench("endpoint", image)
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads(out.read_text())
     found = {figure["name"]: figure["median"] for figure in record["figures"]}
@@ -346,8 +358,11 @@ def test_the_bench_measures_the_container(docker_engine: DockerEngine, image: st
     assert found["one text a request, 4 connections"] > 100
     assert found["one text a request, p99 at half of that"] < 1000
 
-    flags[4] = "sentiment-test/none:1"
-    done = subprocess.run([sys.executable, "-m", "tests.bench", *flags], capture_output=True, text=True)
-    assert done.returncode != 0 and "No such image: sentiment-test/none:1" in done.stderr
-    with docker_engine.client() as engine:
-        assert engine.containers.list(all=True, filters={"ancestor": image}) == []
+    for only, other, said in (
+        ("endpoint", "sentiment-test/none:1", "No such image: sentiment-test/none:1"),
+        ("serving", image, "--image says what --only endpoint is to measure"),
+        ("endpoint", slim_image, 'exec: "serve": executable file not found'),
+    ):
+        done = bench(only, other)
+        assert done.returncode != 0 and said in done.stderr, done.stderr[-3000:]
+    assert containers() == before

@@ -12,14 +12,20 @@ from typing import Any
 
 import psutil
 import pytest
+from prefect import flow
 from prefect.settings import PREFECT_API_URL
 
 from blocks.tracking import LocalTracking
 from blocks.warehouse import DuckDBWarehouse
 from flows.search import search
+from tasks import search as steps
+from tasks import series, tuning
+from tasks.parameters import narrow
 from tasks.rows import RowsError
 from tasks.search import SearchParameters
 from tasks.series import PARENT, SeriesError
+from tasks.training import TrainParameters
+from tasks.tuning import STARTUP, Trial
 from tests.flows.test_train import ROOT, artifacts, runs, versions
 from tests.tweets import tiny_tokenizer, tweets
 
@@ -85,6 +91,56 @@ def test_it_finds_a_recipe_and_goes_on_with_more_trials(
     assert sorted(run.info.status for run in parents) == ["FAILED", "FINISHED"]
     failed = [run.data.tags["reason"] for run in trials if run.info.status == "FAILED"]
     assert failed == ["the loss was not a number in epoch 1"] * 2
+
+
+@flow
+def record_trials(asked: SearchParameters, warehouse: DuckDBWarehouse, tracking: LocalTracking) -> None:
+    """Leave trials of low loss behind, as many as it takes for others to be cut short."""
+    recipe = narrow(TrainParameters, asked)
+    found = steps.resume(steps.identify(recipe, warehouse), recipe, tracking, "no flow run")
+    for number in range(STARTUP):
+        choice = tuning.propose(recipe, number, ())
+        epochs = ({"val_loss": 1e-9},) * choice.epochs
+        trial = Trial(number=number, choice=choice, state="complete", macro_recall=0.1, epochs=epochs)
+        run = series.begin(found, f"trial-{number}", choice, tracking)
+        series.record(trial, f"trial-{number}", run, tracking)
+
+
+def test_a_trial_that_is_cut_short_is_kept_and_never_the_best(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    asked = parameters(tmp_path, trials=STARTUP + 1, epochs=4)
+    record_trials(asked, warehouse, tracking)
+    found = search(asked)
+    *past, cut = found.trials
+    assert [trial.state for trial in found.trials] == ["complete"] * STARTUP + ["pruned"]
+    assert (len(cut.epochs), cut.macro_recall) == (-(-cut.choice.epochs // 4), None), "after a quarter"
+    assert found.best == past[0]
+    run = split(tracking)[1][-1]
+    assert (run.info.run_name, run.info.status) == (f"trial-{STARTUP}", "FINISHED")
+    assert (run.data.tags["state"], run.data.tags["reason"]) == ("pruned", cut.reason)
+    assert "validation loss was above the median" in cut.reason
+    history = tracking.client().get_metric_history(run.info.run_id, "val_loss")
+    assert [point.value for point in history] == [epoch["val_loss"] for epoch in cut.epochs]
+    assert search(asked) == found, "it is not made again"
+    assert len(split(tracking)[1]) == STARTUP + 1
+
+
+@pytest.mark.slow
+def test_no_trial_is_begun_when_the_time_is_over(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    first = search(parameters(tmp_path, trials=3, seconds=1e-6))
+    assert [(trial.number, trial.state) for trial in first.trials] == [(0, "complete")], "one at least"
+    (parent,), _ = split(tracking)
+    assert (first.best, parent.info.status) == (first.trials[0], "FINISHED")
+    assert search(parameters(tmp_path, trials=3, seconds=1e-6)) == first, "there is one"
+    rest = search(parameters(tmp_path, trials=3))
+    assert (rest.run_id, [trial.number for trial in rest.trials]) == (first.run_id, [0, 1, 2])
+    assert rest.trials[0] == first.trials[0]
+    assert len(split(tracking)[1]) == 3
 
 
 @contextmanager

@@ -313,3 +313,39 @@ def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(
             assert "would not fit what the chief fits" in said[1]
             assert "Another worker is gone" in said[0]
     assert [run.info.status for run in runs(tracking)].count("FINISHED") == 1
+
+
+@pytest.mark.slow
+def test_two_workers_that_are_killed_go_on_together(prepare: Prepare, tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"strategy": "workers", "epochs": 3, "batch-size": 4}
+    flags["tokenizer"] = tiny_tokenizer(tmp_path / "words")
+    made = []
+    for name, kills in (("whole", (False,)), ("killed", (True, False))):
+        folder = tmp_path / name
+        tracking, environment = prepare(folder, tweets(train=600))
+        logs = [folder / "chief.log", folder / "helper.log"]
+        for kill in kills:
+            first, second = places(2)
+            with (
+                started(folder, environment | {"TF_CONFIG": first}, logs[0], **flags) as chief,
+                started(folder, environment | {"TF_CONFIG": second}, logs[1], **flags) as helper,
+            ):
+                if kill:
+                    deadline = time.monotonic() + 180
+                    while "Epoch 1 of 3:" not in logs[0].read_text():
+                        assert chief.poll() is helper.poll() is None, [log.read_text() for log in logs]
+                        assert time.monotonic() < deadline
+                        time.sleep(0.1)
+                    chief.kill()
+                else:
+                    codes = chief.wait(300), helper.wait(300)
+                    assert codes == (0, 0), [log.read_text() for log in logs]
+            assert versions(tracking) == ([] if kill else ["1"])
+        assert ("cut short after epoch 1: it goes on" in logs[0].read_text()) == (name == "killed")
+        (run,) = runs(tracking)
+        assert run.info.status == "FINISHED"
+        history = tracking.client().get_metric_history(run.info.run_id, "val_loss")
+        version = registry.aliased(tracking, registry.CHALLENGER)
+        assert version is not None and version.tags["device"] == "CPU, 2 devices of 2 workers"
+        made.append((version.tags["digest"], [(point.step, point.value) for point in history]))
+    assert made[0] == made[1], "as if they had not been killed"

@@ -11,7 +11,7 @@ from blocks.warehouse import DuckDBWarehouse
 from flows.curve import curve
 from tasks.curve import CurveParameters
 from tasks.rows import RowsError
-from tests.flows.test_search import split
+from tests.flows.test_search import killed_and_started_again, split
 from tests.flows.test_train import artifacts, runs
 from tests.tweets import tiny_tokenizer, tweets
 
@@ -76,3 +76,15 @@ def test_each_share_is_fitted_once_with_each_seed(
     known = {run.info.run_id: run.info for run in split(tracking)[1]}
     assert len(known) == 5 and known[lost.info.run_id].status == "KILLED"
     assert all(known[r.info.run_id].end_time == r.info.end_time for r in nested if r is not lost)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_fit_it_goes_on(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    flags = "--shares", "0.5,1", "--seeds", "1,2"
+    fits, said = killed_and_started_again(tracking, tmp_path, "flows.curve", *flags)
+    made = "share-0.5-seed-1", "share-1.0-seed-1", "share-0.5-seed-2", "share-0.5-seed-2", "share-1.0-seed-2"
+    assert tuple(fit.info.run_name for fit in fits) == made
+    assert "| 0.5 | 120 | 2 | " in said and "| 1 | 240 | 2 | " in said

@@ -171,6 +171,22 @@ def test_what_was_fit_is_published_again_and_not_fit_again(
     assert len(runs(tracking)) == 2
 
 
+def test_one_mirrored_device_makes_what_it_makes_alone(
+    blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    warehouse.merge([tweets()])
+    alone, mirrored = (
+        train(recipe(tmp_path, strategy=strategy, epochs=2)) for strategy in ("one", "mirrored")
+    )
+    assert alone.device == "CPU" and mirrored.device.startswith("CPU, 1 device")
+    assert versions(tracking) == [alone.version, mirrored.version] == ["1", "2"]
+    for one, other in zip(alone.epochs, mirrored.epochs, strict=True):
+        assert other == pytest.approx(one, abs=1e-4)
+    for one, other in zip(alone.scores, mirrored.scores, strict=True):
+        assert other.macro_recall == pytest.approx(one.macro_recall, abs=1e-4)
+        assert other.log_loss == pytest.approx(one.log_loss, abs=1e-4)
+
+
 def answer_elsewhere(tracking: LocalTracking, folder: Path) -> list[str]:
     """Return the classes that the logged model knows, in a process that knows nothing of this project."""
     code = f"""
@@ -349,3 +365,24 @@ def test_two_workers_that_are_killed_go_on_together(prepare: Prepare, tmp_path: 
         assert version is not None and version.tags["device"] == "CPU, 2 devices of 2 workers"
         made.append((version.tags["digest"], [(point.step, point.value) for point in history]))
     assert made[0] == made[1], "as if they had not been killed"
+
+
+@pytest.mark.slow
+def test_two_devices_of_a_host_make_one_version(prepare: Prepare, tmp_path: Path) -> None:
+    tracking, environment = prepare(tmp_path, tweets())
+    # Python runs this before all else: without it, TensorFlow takes a CPU for one device.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import tensorflow as tf\n"
+        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], two)\n"
+    )
+    environment |= {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    flags: dict[str, Any] = {"strategy": "mirrored", "learning-rate": 0.01}
+    with started(tmp_path, environment, tmp_path / "log", **flags) as process:
+        assert process.wait(300) == 0, (tmp_path / "log").read_text()
+    assert versions(tracking) == ["1"]
+    version = registry.aliased(tracking, registry.CHALLENGER)
+    assert version is not None and version.tags["device"] == "CPU, 2 devices on this host"
+    metrics = tracking.client().get_run(version.run_id).data.metrics
+    assert metrics["validation_textblob_macro_recall"] > 0.95, "one device comes to 1"
+    assert answer_elsewhere(tracking, tmp_path) == ["negative", "neutral", "positive"]

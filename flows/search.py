@@ -61,7 +61,8 @@ def _try(
     left = iter([number for number in range(parameters.trials) if number not in before])
 
     def plan(ended: Sequence[Trial], running: Sequence[Choice]) -> Attempt | None:
-        if ended and parameters.seconds is not None and monotonic() - began >= parameters.seconds:
+        late = parameters.seconds is not None and monotonic() - began >= parameters.seconds
+        if late and (ended or running):
             return None
         number = next(left, None)
         if number is None:

@@ -148,7 +148,7 @@ class Crew:
 
     def __str__(self) -> str:
         where = "on this host" if self.workers == 1 else f"of {self.workers} workers"
-        return f"{self.replicas} devices {where}"
+        return f"{self.replicas} {'device' if self.replicas == 1 else 'devices'} {where}"
 
     @property
     def replicas(self) -> int:

@@ -132,7 +132,7 @@ def test_no_trial_is_begun_when_the_time_is_over(
     blocks: None, tracking: LocalTracking, warehouse: DuckDBWarehouse, tmp_path: Path
 ) -> None:
     warehouse.merge([tweets()])
-    first = search(parameters(tmp_path, trials=3, seconds=1e-6))
+    first = search(parameters(tmp_path, trials=3, seconds=1e-6, parallel=2))
     assert [(trial.number, trial.state) for trial in first.trials] == [(0, "complete")], "one at least"
     (parent,), _ = split(tracking)
     assert (first.best, parent.info.status) == (first.trials[0], "FINISHED")

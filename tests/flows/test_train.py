@@ -178,7 +178,7 @@ def test_one_mirrored_device_makes_what_it_makes_alone(
     alone, mirrored = (
         train(recipe(tmp_path, strategy=strategy, epochs=2)) for strategy in ("one", "mirrored")
     )
-    assert alone.device == "CPU" and mirrored.device.startswith("CPU, 1 device")
+    assert alone.device == "CPU" and mirrored.device == "CPU, 1 device on this host"
     assert versions(tracking) == [alone.version, mirrored.version] == ["1", "2"]
     for one, other in zip(alone.epochs, mirrored.epochs, strict=True):
         assert other == pytest.approx(one, abs=1e-4)

@@ -1,5 +1,6 @@
 """Serving over HTTP: the app, by itself or in its container, on one core, and its clients on another."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def measure(size: Size, folder: Path, image: str | None = None) -> list[Figure]:
         folder: See `tests.measures.serving.write_bundles`.
         image: Has the app, and is run by Docker; None starts the app from this environment.
     """
+    gc.disable()  # it would stop the client for a tenth of a second or more, which then counts as lateness
     tweets = texts(16 * max(BATCHES), 3)
     single = cycle([request([text]) for text in tweets])
     batches = {

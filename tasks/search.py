@@ -24,7 +24,9 @@ class SearchParameters(TrainParameters):
 
     trials: int = Field(default=20, gt=0, description="Recipes to try, those of earlier runs included.")
     parallel: int = Field(default=1, gt=0, description="Trials at a time, each in a process of its own.")
-    seconds: float | None = Field(default=None, gt=0, description="No trial is begun after this time.")
+    seconds: float | None = Field(
+        default=None, gt=0, description="No trial is begun after this time, unless there is none yet."
+    )
 
     @field_validator("strategy")
     @classmethod

@@ -99,14 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     sizes.add_argument("--smoke", dest="size", action="store_const", const="smoke", help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=PARTS, help="measure this part alone")
-    parser.add_argument("--image", help="serve over HTTP from this image, by an engine of this Linux")
+    parser.add_argument(
+        "--image", help="serve over HTTP from this image, by a Docker engine on this machine (Linux)"
+    )
     parser.add_argument("--out", type=Path, default=RESULT, help="file to write (%(default)s)")
     options = parser.parse_args(arguments)
     if options.image:
         from docker.errors import DockerException
 
         if options.only not in (None, "endpoint"):
-            parser.error("--image says what --only endpoint is to measure")
+            parser.error("--image is of --only endpoint: give both, or no --only")
         try:
             endpoint.find(options.image)
         except DockerException as error:

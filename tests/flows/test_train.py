@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -178,7 +179,8 @@ def test_one_mirrored_device_makes_what_it_makes_alone(
     alone, mirrored = (
         train(recipe(tmp_path, strategy=strategy, epochs=2)) for strategy in ("one", "mirrored")
     )
-    assert alone.device == "CPU" and mirrored.device == "CPU, 1 device on this host"
+    assert mirrored.device.startswith(alone.device) and "on this host" not in alone.device
+    assert mirrored.device.endswith("on this host")
     assert versions(tracking) == [alone.version, mirrored.version] == ["1", "2"]
     for one, other in zip(alone.epochs, mirrored.epochs, strict=True):
         assert other == pytest.approx(one, abs=1e-4)
@@ -333,7 +335,7 @@ def test_two_workers_make_one_version_and_a_worker_with_other_flags_none(
 
 @pytest.mark.slow
 def test_two_workers_that_are_killed_go_on_together(prepare: Prepare, tmp_path: Path) -> None:
-    flags: dict[str, Any] = {"strategy": "workers", "epochs": 3, "batch-size": 4}
+    flags: dict[str, Any] = {"strategy": "workers", "epochs": 4, "batch-size": 4}
     flags["tokenizer"] = tiny_tokenizer(tmp_path / "words")
     made = []
     for name, kills in (("whole", (False,)), ("killed", (True, False))):
@@ -348,7 +350,7 @@ def test_two_workers_that_are_killed_go_on_together(prepare: Prepare, tmp_path: 
             ):
                 if kill:
                     deadline = time.monotonic() + 180
-                    while "Epoch 1 of 3:" not in logs[0].read_text():
+                    while "Epoch 1 of 4:" not in logs[0].read_text():
                         assert chief.poll() is helper.poll() is None, [log.read_text() for log in logs]
                         assert time.monotonic() < deadline
                         time.sleep(0.1)
@@ -357,7 +359,8 @@ def test_two_workers_that_are_killed_go_on_together(prepare: Prepare, tmp_path: 
                     codes = chief.wait(300), helper.wait(300)
                     assert codes == (0, 0), [log.read_text() for log in logs]
             assert versions(tracking) == ([] if kill else ["1"])
-        assert ("cut short after epoch 1: it goes on" in logs[0].read_text()) == (name == "killed")
+        goes_on = re.search("cut short after epoch [123]: it goes on", logs[0].read_text())
+        assert bool(goes_on) == (name == "killed")
         (run,) = runs(tracking)
         assert run.info.status == "FINISHED"
         history = tracking.client().get_metric_history(run.info.run_id, "val_loss")

@@ -16,7 +16,7 @@ from flows.pipeline import PipelineParameters
 from tasks import strategy
 from tasks.device import TrainingError
 from tasks.search import SearchParameters
-from tasks.strategy import is_helper, read_place
+from tasks.strategy import Crew, is_helper, read_place
 
 ROOT = Path(__file__).resolve().parents[2]
 # Rows of different lengths and odd numbers: few batches can be cut evenly. Dropout would differ from one
@@ -169,6 +169,20 @@ def test_a_worker_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TF_CONFIG", settings[0])
     with pytest.raises(TrainingError, match=f"No sign of the worker at {absent}"):
         strategy.gather.__wrapped__("workers")
+
+
+def test_a_worker_is_said_to_be_gone_only_where_there_are_others() -> None:
+    import tensorflow as tf
+
+    lost = tf.errors.AbortedError(None, None, "The connection was lost")
+    alone, together = (Crew(tf.distribute.get_strategy(), workers=count) for count in (1, 2))
+    with pytest.raises(tf.errors.AbortedError), alone.scope():
+        raise lost
+    with (
+        pytest.raises(TrainingError, match="Another worker is gone.*The connection was lost"),
+        together.scope(),
+    ):
+        raise lost
 
 
 def test_flows_that_do_more_than_train_refuse_workers() -> None:
